@@ -1,0 +1,21 @@
+"""An application gateway between lighttpd or nginx and Python web applications: FastCGI and SCGI in, WSGI out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+
+def run(application: Any) -> int:
+    """Serve a WSGI application (PEP 3333) as whatever this script was started as; return the exit code.
+
+    A FastCGI program with its listening socket on fd 0 (lighttpd's `bin-path`, spawn-fcgi), a CGI program, or, started by
+    hand, the development server. Under `gateway run SCRIPT --max-children N` the workers of the pool serve it.
+    """
+    from gateway.app.script import offer
+
+    offer(application)
+    from gateway.compat.script import serve_as_started
+
+    return serve_as_started(application)

@@ -1,0 +1,147 @@
+"""Every setting, declared once: name, type, default and text. Plain frozen dataclasses on the standard library alone,
+because a worker reads its part of them too; `config.py` reads files and flags into them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+from typing import Any
+
+
+def setting(default: Any, text: str, **more: Any) -> Any:
+    """Declare a setting with its default and its text for `--help` and the reference.
+
+    `more`: `at_least` (smallest number), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the value is
+    one that `net.address` reads).
+    """
+    return dataclasses.field(default=default, metadata={"text": text, **more})
+
+
+def table(factory: Any, text: str) -> Any:
+    """Declare a setting whose default is a new empty table."""
+    return dataclasses.field(default_factory=factory, metadata={"text": text})
+
+
+class ProcessManager(enum.Enum):
+    """How a pool decides on its number of workers (PHP-FPM's `pm`)."""
+
+    STATIC = "static"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """Where an application answers: a host name, a port and a path prefix."""
+
+    hostname: str = setting("*", 'a host name, "*.example.com" for those below one, or "*" for any')
+    port: int | str = setting("*", 'the port of the request, or "*" for any')
+    path: str = setting("", "the path prefix that becomes SCRIPT_NAME")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """One application: where its code is, where it answers, and what it is given."""
+
+    name: str = setting("", "the name used in messages")
+    pool: str = setting("main", "the pool whose workers run it")
+    app: str = setting("", "MODULE:CALLABLE, MODULE:FACTORY() or MODULE:APP with a web.application")
+    moduleName: str = setting("", "the module of `className`")
+    className: str = setting("", "a class, instantiated with settings=… to give the WSGI callable")
+    script: str = setting("", "a start script that ends in gateway.run(application) or web.py's app.run()")
+    bindings: tuple[Binding, ...] = setting((), "the hosts, ports and paths that it answers")
+    settings: dict[str, Any] = table(dict, "handed to `className` as settings=…")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """One pool of workers: a user, listeners, limits."""
+
+    listen: tuple[str, ...] = setting(
+        (), "addresses to listen on: /path.sock, 127.0.0.1:9000, [::1]:9000, fd:0, systemd", address=True
+    )
+    listen_mode: str = setting("0660", "permissions of a Unix socket, octal")
+    listen_owner: str = setting("", "user who owns a Unix socket; default: the pool's user")
+    listen_group: str = setting("", "group of a Unix socket; default: the pool's group")
+    listen_backlog: int = setting(511, "length of the kernel's listen queue", at_least=1)
+    listen_allowed_clients: tuple[str, ...] = setting((), "IP addresses that may connect over TCP")
+    protocol: str = setting("fastcgi", "what the front-end speaks", choices=("fastcgi", "scgi"))
+    user: str = setting("", "user that the zygote and the workers run as")
+    group: str = setting("", "group that they run as; default: the user's own")
+    python: str = setting("", "interpreter for the pool; default: the one that runs gateway")
+    pm: ProcessManager = setting(ProcessManager.STATIC, "how the number of workers is decided")
+    max_children: int = setting(4, "number of workers", at_least=1)
+    start_timeout: float = setting(
+        60.0, "time to import the applications and answer the probe", unit="seconds", at_least=0.1
+    )
+    process_control_timeout: float = setting(
+        30.0, "how long a running request may go on when its worker is told to leave", unit="seconds", at_least=0.1
+    )
+    app_dir: str = setting("", "first on sys.path, and the working directory; default: where gateway was started")
+    request_head_timeout: float = setting(
+        5.0, "time for the whole head of a request to arrive", unit="seconds", at_least=0.1
+    )
+    request_body_timeout: float = setting(60.0, "longest pause in a request's body", unit="seconds", at_least=0.1)
+    response_timeout: float = setting(
+        30.0, "longest pause of a front-end that takes no more of an answer", unit="seconds", at_least=0.1
+    )
+    keepalive_timeout: float = setting(75.0, "how long a kept connection may be idle", unit="seconds", at_least=0.1)
+    max_body: int = setting(104_857_600, 'largest request body; "100M" may be written', unit="bytes", at_least=0)
+    port_from: str = setting("server", "what the port of a binding is compared with", choices=("server", "host"))
+    unknown_host: int = setting(503, "status for a host that nothing is bound to", choices=(503, 421))
+    clear_env: bool | None = setting(None, "drop the environment of gateway; default: true where `user` changes")
+    env: dict[str, str] = table(dict, "environment variables to set")
+    no_new_privileges: bool = setting(True, "PR_SET_NO_NEW_PRIVS; off where the application runs set-user-ID programs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """What concerns the master alone."""
+
+    control: str = setting(
+        "", "Unix socket for gateway status, reload and stop; default: beside the default listen socket"
+    )
+    pid_file: str = setting("", "file that holds the master's process ID")
+    error_log: str = setting("stderr", "file of the error log, or stderr")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """A whole settings file."""
+
+    gateway: Gateway = table(Gateway, "the master")
+    pools: dict[str, Pool] = table(dict, "pools by name")
+    applications: tuple[Application, ...] = setting((), "applications")
+    source: str = ""  # the file they came from, for messages; "" for flags alone
+
+    def of_pool(self, name: str) -> tuple[Application, ...]:
+        """The applications that the pool `name` runs, in the file's order."""
+        return tuple(a for a in self.applications if a.pool == name)
+
+
+class ConfigError(Exception):
+    """The operator's mistake: `str()` is one message that names the place and the remedy (exit 100)."""
+
+
+def to_json(value: Any) -> Any:
+    """Turn settings into what `json` can write; `pool_from_json` and `application_from_json` read it back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [to_json(item) for item in value]
+    return value.value if isinstance(value, enum.Enum) else value
+
+
+def pool_from_json(data: dict[str, Any]) -> Pool:
+    """Read a pool that `to_json` wrote."""
+    return Pool(**{**_with_tuples(data), "pm": ProcessManager(data["pm"])})
+
+
+def application_from_json(data: dict[str, Any]) -> Application:
+    """Read an application that `to_json` wrote."""
+    bindings = tuple(Binding(**binding) for binding in data["bindings"])
+    return Application(**{**data, "bindings": bindings})
+
+
+def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
