@@ -1,0 +1,102 @@
+"""Answers in CGI form (RFC 3875 §6): heads from what PEP 3333's start_response gets, and the gateway's own errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gateway.app.exchange import Exchange
+
+REASONS = {
+    400: "Bad Request",
+    413: "Content Too Large",
+    421: "Misdirected Request",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service unavailable",
+}
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_STATUS = re.compile(r"[2-9][0-9]{2}(?: [^\x00-\x1f\x7f]*)?", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_NUMBER = 18
+
+# Hop-by-hop headers (RFC 2616 §13.5.1) are the front-end's; in CGI a header `Status` would be a second status line.
+_FORBIDDEN = frozenset(
+    (
+        "status",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "trailers",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+
+class WSGIError(Exception):
+    """The application breaks PEP 3333; `str()` is one line for the log."""
+
+
+class Head:
+    """A checked head: the status, the encoded lines without the empty one, and the Content-Length if there is one."""
+
+    __slots__ = ("has_body", "length", "lines", "status")
+
+    def __init__(self, status: Any, headers: Any) -> None:
+        """Raises WSGIError. The list is read, not kept: an application may use it again."""
+        if not isinstance(status, str) or not _STATUS.fullmatch(status):
+            raise WSGIError(f"the status is {status!r:.100}, not a string such as '200 OK'")
+        self.status = int(status[:3])
+        self.has_body = self.status != 204 and self.status != 304  # RFC 9110 §6.4.1; HEAD is the request's matter
+        self.length: int | None = None
+        lines = [f"Status: {status}\r\n"]
+        try:
+            for name, value in headers:
+                lines.append(self._line(name, value))
+        except (TypeError, ValueError):
+            raise WSGIError(f"the headers are {headers!r:.100}, not a list of (name, value)") from None
+        try:
+            self.lines = "".join(lines).encode("latin-1")
+        except UnicodeEncodeError as error:
+            raise WSGIError(
+                f"the status or a header is not latin-1: {error.object[max(0, error.start - 20) : error.end]!r}"
+            ) from None
+
+    def _line(self, name: Any, value: Any) -> str:
+        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+            raise WSGIError(f"{name!r:.100} is no header name")
+        if not isinstance(value, str) or _CONTROL.search(value):
+            raise WSGIError(f"the header {name} is {value!r:.100}, not a string without control characters")
+        key = name.lower()
+        if key in _FORBIDDEN:
+            raise WSGIError(f"the header {name} is not an application's to send")
+        if key == "content-length":
+            self._set_length(value)
+        return f"{name}: {value}\r\n"
+
+    def _set_length(self, value: str) -> None:
+        if self.length is not None:
+            raise WSGIError("two headers Content-Length")
+        if not value.isascii() or not value.isdigit() or len(value) > _LONGEST_NUMBER:
+            raise WSGIError(f"the header Content-Length is {value!r:.100}, not a number of bytes")
+        self.length = int(value)
+
+    def announce(self, length: int) -> None:
+        """Add the Content-Length, in bytes, that the application left out."""
+        self.length = length
+        self.lines += b"Content-Length: %d\r\n" % length
+
+
+def send_error(exchange: Exchange, status: int, *, head_only: bool) -> None:
+    """Send a short answer of the gateway's own, which repeats nothing of the request. Raises Disconnected."""
+    reason = REASONS[status]
+    body = f"{reason}\n".encode()
+    head = (
+        f"Status: {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    exchange.send(head.encode() if head_only else head.encode() + body)

@@ -1,0 +1,71 @@
+"""What an application prints, line by line: `wsgi.errors` (PEP 3333), and `sys.stdout` and `sys.stderr` of a worker."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable
+
+from gateway.app.exchange import Exchange
+
+_LONGEST_LINE = 8_192  # characters; a longer one becomes several records
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\t")} | {
+    code: f"\\u{code:04x}" for code in (0x2028, 0x2029)
+}
+
+
+class ErrorStream(io.TextIOBase):
+    """A text stream whose lines go to the error log and, while `exchange` is set, to the front-end's.
+
+    Any thread may write to it; lines of different threads mix only where one writes a line in parts.
+    """
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        self.exchange: Exchange | None = None
+        self._log = log
+        self._partial = ""
+        # Reentrant, because a signal handler may print while its thread is in the middle of printing.
+        self._lock = threading.RLock()
+
+    def fileno(self) -> int:
+        """Where the error log is as well: child processes and faulthandler write there without this stream."""
+        return 2
+
+    def writable(self) -> bool:
+        """True, as for any open text file."""
+        return True
+
+    def write(self, text: str, /) -> int:
+        """Take text; what ends in a line feed, or is over 8,192 characters, goes out. Raises TypeError for bytes."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        with self._lock:
+            lines = (self._partial + text).split("\n")
+            self._partial = lines.pop()
+            for line in lines:
+                self._emit(line)
+            if len(self._partial) > _LONGEST_LINE:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Let a line out that has not been ended."""
+        with self._lock:
+            line, self._partial = self._partial, ""
+            if line:
+                self._emit(line)
+
+    def close(self) -> None:
+        """Flush: the stream outlives every application that closes it."""
+        self.flush()
+
+    def _emit(self, line: str) -> None:
+        escaped = line.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
+        for start in range(0, len(escaped) or 1, _LONGEST_LINE):
+            part = escaped[start : start + _LONGEST_LINE]
+            self._log(part)
+            if self.exchange is not None:
+                self.exchange.stderr(part)

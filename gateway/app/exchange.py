@@ -1,0 +1,38 @@
+"""What a driver offers the application side for one request: its body, its answer, its error log.
+
+Drivers are in `gateway.net`; the contract is declared here, beside its users (`wsgi`, `body`, `dispatch`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Disconnected(Exception):
+    """The front-end is gone, or takes no more of the answer, or aborted the request."""
+
+
+class BodyCutShort(OSError):
+    """The request's body ended before it was complete; raised to the application by `wsgi.input`."""
+
+
+class Exchange(Protocol):
+    """One request and its answer."""
+
+    def receive(self) -> bytes:
+        """Wait for the next piece of the body and return it as it came; b"" at its end, and from then on.
+
+        Raises BodyCutShort when the front-end left, aborted or fell silent before the end.
+        """
+
+    def send(self, data: bytes) -> None:
+        """Add to the answer: first the head in CGI form (`Status: 200 OK\\r\\n…\\r\\n\\r\\n`), then body bytes.
+
+        May keep the bytes until `flush` or the end of the request. Raises Disconnected.
+        """
+
+    def flush(self) -> None:
+        """Hand everything sent so far to the front-end. Raises Disconnected."""
+
+    def stderr(self, text: str) -> None:
+        """Put one line into the front-end's error log where the protocol can (FCGI_STDERR). Never raises."""

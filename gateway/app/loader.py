@@ -1,0 +1,165 @@
+"""Finds the WSGI callable that settings name, and says what is wrong where there is none."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from types import ModuleType
+from typing import Any
+
+from gateway import settings
+from gateway.app import script, webpy
+from gateway.app.tracebacks import from_application
+from gateway.app.wsgi import Application
+
+_TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
+_USUAL_NAMES = ("application", "app")
+
+
+class LoadError(Exception):
+    """An application that cannot be served: `str()` is one message that names it and the remedy.
+
+    `traceback` is that of the application's own code, from its first line, where that code raised; otherwise "".
+    """
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+def load(application: settings.Application) -> Application:
+    """Import what `application` names, or run its start script, and return the WSGI callable. Raises LoadError."""
+    webpy.production()
+    try:
+        found = _find(application)
+    except LoadError as error:
+        name = application.name or application.app or application.script or application.className
+        raise LoadError(f"application {name!r}: {error}", error.traceback) from error.__cause__
+    webpy.production()
+    return found
+
+
+def _find(application: settings.Application) -> Application:
+    if application.script:
+        return _run_script(application.script)
+    if application.className or application.moduleName:
+        return _instantiate(application)
+    match = _TARGET.fullmatch(application.app)
+    if match is None:
+        raise LoadError(f"app is {application.app!r}: provide a WSGI application as module:callable")
+    module = _import(match["module"])
+    if match["path"] is None:
+        return _usual(module)
+    found = _attribute(module, match["path"])
+    if match["call"]:
+        found = _call(found, application.app)
+    return _callable(found, application.app)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if name == missing or name.startswith(missing + "."):
+            raise LoadError(
+                f"there is no module {missing!r}: check the spelling, and that app_dir is the folder it lies in"
+            ) from error
+        message = f"module {name!r} imports {missing!r}, which is not installed for this interpreter"
+        raise LoadError(message, from_application(error)) from error
+    except SyntaxError as error:
+        message = f"module {name!r} has a syntax error: {error.filename}, line {error.lineno}: {error.msg}"
+        raise LoadError(message, from_application(error)) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(f"module {name!r}", "while it was imported", error) from error
+
+
+def _raised(what: str, when: str, error: BaseException) -> LoadError:
+    if isinstance(error, SystemExit):
+        message = f"{what} called sys.exit({error.code!r}) {when}: put that below if __name__ == '__main__'"
+    else:
+        message = f"{what} raised {type(error).__name__} {when}: {_first_line(error)}"
+    return LoadError(message, from_application(error))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or ["no message"])[0]
+
+
+def _usual(module: ModuleType) -> Application:
+    for name in _USUAL_NAMES:
+        if hasattr(module, name):
+            return _callable(getattr(module, name), f"{module.__name__}:{name}")
+    raise LoadError(f"module {module.__name__!r} has neither application nor app: write {module.__name__}:NAME")
+
+
+def _attribute(module: ModuleType, path: str) -> Any:
+    found: Any = module
+    place = f"module {module.__name__!r}"
+    for name in path.split("."):
+        if not hasattr(found, name):
+            raise LoadError(f"{place} has no {name!r}{_nearest(name, found)}")
+        found = getattr(found, name)
+        place = repr(name)
+    return found
+
+
+def _nearest(name: str, owner: object) -> str:
+    names = difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1)
+    return f": did you mean {names[0]!r}?" if names else ": write the name of its WSGI callable"
+
+
+def _call(factory: Any, text: str) -> Any:
+    if not callable(factory):
+        raise LoadError(
+            f"{text.removesuffix('()')} is of type {type(factory).__name__}, not a factory: leave out the ()"
+        )
+    try:
+        return factory()
+    except (Exception, SystemExit) as error:
+        raise _raised(text, "when it was called", error) from error
+
+
+def _callable(found: Any, text: str) -> Application:
+    if hasattr(found, "wsgifunc"):  # a web.application
+        found = _call(found.wsgifunc, f"{text}.wsgifunc()")
+    if not callable(found):
+        raise LoadError(f"{text} is of type {type(found).__name__}, not a WSGI callable")
+    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__):
+        raise LoadError(f"{text} is an ASGI application, and a pool runs WSGI: wrap it in an adapter")
+    application: Application = found
+    return application
+
+
+def _instantiate(application: settings.Application) -> Application:
+    if not application.moduleName or not application.className:
+        missing = "className" if application.moduleName else "moduleName"
+        raise LoadError(f"{missing} is missing: moduleName and className belong together")
+    module = _import(application.moduleName)
+    factory = getattr(module, application.className, None)
+    if factory is None:
+        hint = _nearest(application.className, module)
+        raise LoadError(f"module {module.__name__!r} has no class {application.className!r}{hint}")
+    text = f"{module.__name__}.{application.className}"
+    if not isinstance(factory, type):
+        raise LoadError(f"{text} is of type {type(factory).__name__}, not a class")
+    try:
+        found = factory(settings=application.settings)
+    except (Exception, SystemExit) as error:
+        raise _raised(f"class {text}", "when it was instantiated with settings=…", error) from error
+    return _callable(found, f"an instance of {text}")
+
+
+def _run_script(path: str) -> Application:
+    webpy.offer_instead_of_serving()
+    try:
+        found = script.capture(path)
+    except script.NothingOffered as error:
+        raise LoadError(str(error)) from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.filename == path:
+            raise LoadError(f"cannot read the start script {path!r}: {error.strerror}") from error
+        raise _raised(f"script {path!r}", "while it ran", error) from error
+    return _callable(found, f"what script {path!r} serves")

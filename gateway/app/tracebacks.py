@@ -1,0 +1,17 @@
+"""Tracebacks as the application's author wants to read them: from the first line that is the application's own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import traceback
+
+_MACHINERY = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
+
+
+def from_application(error: BaseException) -> str:
+    """The traceback of `error` without the leading frames that are the gateway's or the import system's."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))

@@ -1,0 +1,214 @@
+"""The server side of PEP 3333: calls an application and hands its answer to the exchange.
+
+    run → application(environ, start_response) → the body's chunks → exchange.send → close()
+
+The head is kept back until the first byte of the body, so that an error before it is still a whole 500; after it, a
+failure makes the result incomplete, and the driver cuts the answer visibly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+from gateway.app.answer import Head, WSGIError, send_error
+from gateway.app.environ import Rejected
+from gateway.app.exchange import BodyCutShort, Disconnected, Exchange
+from gateway.app.tracebacks import from_application
+
+Application = Callable[..., Iterable[bytes]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
+
+_BLOCK = 65_536  # bytes: smallest block of a file, and largest body that goes in one piece with the head
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of a request: the status, and whether the answer is whole."""
+
+    status: int
+    complete: bool
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+class FileWrapper:
+    """`wsgi.file_wrapper`: a file as an iterable of blocks, closed with it (PEP 3333 "Optional Platform-Specific File
+    Handling"). Blocks are at least 64 KiB, because each is handed on before the next is read.
+    """
+
+    def __init__(self, filelike: _Readable, block_size: int = _BLOCK) -> None:
+        self._filelike = filelike
+        self._block_size = max(block_size, _BLOCK)
+        if hasattr(filelike, "close"):
+            self.close = filelike.close
+
+    def __iter__(self) -> Iterator[bytes]:
+        while block := self._filelike.read(self._block_size):
+            yield block
+
+
+class _Response:
+    """One answer, while the application makes it."""
+
+    __slots__ = ("_sent", "excess", "exchange", "finished", "head", "head_only", "started")
+
+    def __init__(self, exchange: Exchange, head_only: bool) -> None:
+        self.head: Head | None = None
+        self.started = False  # the head has been sent
+        self.finished = False  # nothing more is to be sent, whatever else the application makes
+        self.excess = False  # it made more than its Content-Length
+        self.exchange = exchange
+        self.head_only = head_only
+        self._sent = 0  # bytes of the body
+
+    @property
+    def status(self) -> int:
+        """The status so far; 500 where there is none yet."""
+        return self.head.status if self.head else 500
+
+    def start_response(
+        self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        """PEP 3333 "The start_response() Callable". Raises WSGIError, or `exc_info`'s error when it is too late."""
+        try:
+            if exc_info and self.started:
+                raise exc_info[1].with_traceback(exc_info[2])
+            if self.head is not None and not exc_info:
+                raise WSGIError("the application called start_response twice, the second time without exc_info")
+            self.head = Head(status, headers)
+        finally:
+            exc_info = None  # its traceback refers to this frame
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """PEP 3333 "The write() Callable": nothing is kept back. Raises WSGIError and Disconnected."""
+        if self._send(data):
+            self.exchange.flush()
+
+    def send_body(self, body: Any) -> None:
+        """Send what the application returned: a list or tuple at once, anything else as it comes. Raises WSGIError,
+        Disconnected and whatever the application raises.
+        """
+        if isinstance(body, (list, tuple)):
+            self._send_known(body)
+        elif body is None or isinstance(body, (bytes, str)):
+            raise WSGIError(f"the application returned {type(body).__name__}, not an iterable of bytes such as [body]")
+        else:
+            for chunk in body:
+                if self._send(chunk):
+                    self.exchange.flush()
+                if self.finished:
+                    break
+        if not self.started:
+            self._send_first(self._require_head(), b"")
+
+    def _send_known(self, chunks: list[bytes] | tuple[bytes, ...]) -> None:
+        """Send a body that is there as a whole, and announce its length if the application has not."""
+        for chunk in chunks:
+            if not isinstance(chunk, bytes):
+                raise _wrong_chunk(chunk)
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        head = self._require_head()
+        # An empty body on HEAD may stand for any: frameworks take it away themselves.
+        if head.length is None and not self.started and head.has_body and (data or not self.head_only):
+            head.announce(len(data))
+        self._send(data)
+
+    def _require_head(self) -> Head:
+        if self.head is None:
+            raise WSGIError("the application did not call start_response before the first chunk of its body")
+        return self.head
+
+    def _send(self, data: bytes) -> bool:
+        """Send a chunk, the head before the first; False when it was empty."""
+        if not isinstance(data, bytes):
+            raise _wrong_chunk(data)
+        if not data:
+            return False
+        head = self._require_head()
+        if self.head_only or not head.has_body:
+            self.finished = True
+            data = b""
+        elif head.length is not None and self._sent + len(data) > head.length:
+            self.finished = self.excess = True
+            data = data[: head.length - self._sent]
+        self._sent += len(data)
+        if not self.started:
+            self._send_first(head, data)
+        elif data:
+            self.exchange.send(data)
+        return True
+
+    def _send_first(self, head: Head, data: bytes) -> None:
+        self.started = True
+        if len(data) <= _BLOCK:
+            self.exchange.send(head.lines + b"\r\n" + data)
+        else:
+            self.exchange.send(head.lines + b"\r\n")
+            self.exchange.send(data)
+
+    def missing(self) -> int:
+        """How many bytes of its Content-Length the answer lacks."""
+        head = self._require_head()
+        if head.length is None or self.head_only or not head.has_body:
+            return 0
+        return head.length - self._sent
+
+
+def _wrong_chunk(chunk: object) -> WSGIError:
+    return WSGIError(f"the application made a chunk of type {type(chunk).__name__}, not bytes")
+
+
+def run(application: Application, environ: dict[str, Any], exchange: Exchange, *, log: Callable[[str], None]) -> Result:
+    """Answer one request with `application`. Raises nothing: what the application does wrong is logged and answered.
+
+    `log` takes one line; tracebacks go to the environ's `wsgi.errors`. The close() of the body is called once, always.
+    """
+    errors = environ["wsgi.errors"]
+    response = _Response(exchange, environ["REQUEST_METHOD"] == "HEAD")
+    try:
+        body = application(environ, response.start_response)
+        try:
+            response.send_body(body)
+        finally:
+            if body.__class__ is not list and (close := getattr(body, "close", None)) is not None:
+                close()
+    except Disconnected:
+        return Result(response.status, complete=False)
+    except BaseException as error:  # SystemExit and KeyboardInterrupt too: the worker is not the application's to end
+        if isinstance(error, (WSGIError, Rejected, BodyCutShort)):
+            log(f"{_request_line(environ)}: {error}")
+        else:
+            errors.write(f"{_request_line(environ)}: unhandled exception\n{from_application(error)}")
+        return _answer_failure(error, response)
+    missing = response.missing()
+    if missing:
+        log(f"{_request_line(environ)}: the body ended {missing} bytes before its Content-Length")
+    elif response.excess:
+        log(f"{_request_line(environ)}: the body is longer than its Content-Length, and was cut there")
+    return Result(response.status, complete=not missing)
+
+
+def _request_line(environ: dict[str, Any]) -> str:
+    return f"{environ.get('REQUEST_METHOD')} {environ.get('HTTP_HOST', '')}{environ.get('REQUEST_URI')}"
+
+
+def _answer_failure(error: BaseException, response: _Response) -> Result:
+    """Answer 500, or what the error asks for, when nothing was sent; a cut body is nobody's to answer."""
+    if response.started or isinstance(error, BodyCutShort):
+        return Result(response.status, complete=False)
+    return refuse(response.exchange, error.status if isinstance(error, Rejected) else 500, head_only=response.head_only)
+
+
+def refuse(exchange: Exchange, status: int, *, head_only: bool = False) -> Result:
+    """Answer with an error of the gateway's own."""
+    try:
+        send_error(exchange, status, head_only=head_only)
+    except Disconnected:
+        return Result(status, complete=False)
+    return Result(status, complete=True)
