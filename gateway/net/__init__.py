@@ -1,0 +1,1 @@
+"""Sockets: the only folder that touches one. Imports `protocol`, `app`, `settings` and `log`; nothing of PyPI."""

@@ -1,0 +1,294 @@
+"""The blocking driver: one thread, one request at a time, any number of connections that wait for their next bytes.
+
+    accept → recv → connection.receive_data → dispatcher.handle(head, conversation) → one send
+
+A connection occupies the worker only from the complete head of a request to the end of its answer. Before that, between
+requests, and while the rest of an early-answered body is discarded, it waits in the same epoll set as the listeners.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway import log
+from gateway.app.dispatch import Dispatcher
+from gateway.net.conversation import Conversation, Timeouts
+from gateway.net.kept import KeptQueue
+from gateway.net.stream import Stream, StreamClosed
+from gateway.protocol.events import Connection, Event, RequestHead, RequestRefused, Violation
+
+_LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
+_PAUSE_SECONDS = 0.1  # without accepting, after the process or the system ran out of descriptors or memory
+_LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
+LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Board(Protocol):
+    """Where the driver shows what it does (`process.scoreboard`)."""
+
+    def idle(self) -> None:
+        """The request that was begun is over."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    """A connection between the driver's looks at it."""
+
+    stream: Stream
+    connection: Connection
+    deadline: float
+    registered: bool = False
+    kept: bool = False  # has had a request and may be closed between two, if it must be
+    lingering: bool = False  # answered and shut down for writing: read to the end of the body, then closed
+    discarding: bool = False  # answered and to be kept: read to the end of the body first
+
+
+class Driver:
+    """Serves connections of `listeners` until `control` becomes readable, then finishes what it has and returns."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        control: socket.socket,
+        new_connection: Callable[[], Connection],
+        dispatcher: Dispatcher,
+        *,
+        timeouts: Timeouts,
+        board: Board,
+        kept: KeptQueue | None = None,
+        allowed: Sequence[IpAddress] = (),
+    ) -> None:
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        self._control = control
+        self._new_connection = new_connection
+        self._dispatcher = dispatcher
+        self._timeouts = timeouts
+        self._board = board
+        self._kept = kept
+        self._allowed = frozenset(allowed)
+        self._peers: dict[int, _Peer] = {}
+        self._leaving = False
+        self._paused_until = 0.0
+        self._expiry = float("inf")  # no peer's deadline is earlier
+        self._epoll = select.epoll()
+
+    def run(self) -> None:
+        """Serve until told to leave and every connection is finished, handed on, or out of time; after `watch`."""
+        while not self._leaving or self._peers:
+            for fd, _ in self._epoll.poll(self._patience()):
+                peer = self._peers.get(fd)
+                if peer is not None:
+                    self._serve(peer)
+                elif fd in self._listeners:
+                    self._accept(self._listeners[fd])
+                elif fd == self._control.fileno():
+                    self._leave()
+                elif self._kept is not None:
+                    self._adopt(self._kept)
+            self._look_at_the_clock()
+        self._epoll.close()
+
+    # -- sources: listeners, the kept queue, the control channel ------------------------------------------------------
+
+    def watch(self) -> None:
+        """Begin to be woken for what comes: from here on the worker counts as ready."""
+        self._epoll.register(self._control.fileno(), select.EPOLLIN)
+        self._watch_listeners()
+        if self._kept is not None:
+            self._epoll.register(self._kept.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def _watch_listeners(self) -> None:
+        for fd in self._listeners:
+            # Exclusive: of the pool's idle workers one is woken for one connection, not all (epoll_ctl(2)).
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Take one connection; False when there was none for this worker."""
+        try:
+            sock, address = listener.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._pause(error)
+            return False
+        if self._allowed and not self._may_connect(address):
+            log.line(f"connection from {address[0]} refused: not in listen_allowed_clients")
+            sock.close()
+            return True
+        self._welcome(sock, self._timeouts.head)
+        return True
+
+    def _adopt(self, kept: KeptQueue) -> None:
+        """Take over a connection that a leaving worker has handed on."""
+        sock = kept.take()
+        if sock is not None:
+            self._welcome(sock, self._timeouts.keepalive, kept=True)
+
+    def _welcome(self, sock: socket.socket, patience: float, *, kept: bool = False) -> None:
+        peer = _Peer(Stream(sock), self._new_connection(), time.monotonic() + patience, kept=kept)
+        self._peers[peer.stream.fd] = peer
+        self._serve(peer)
+
+    def _may_connect(self, address: Sequence[str]) -> bool:
+        ip = ipaddress.ip_address(address[0].partition("%")[0])
+        return (getattr(ip, "ipv4_mapped", None) or ip) in self._allowed
+
+    def _pause(self, error: OSError) -> None:
+        """Stop accepting for a moment: the connection stays queued, and asking again at once would spin."""
+        log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE_SECONDS:g} s")
+        self._forget_listeners()
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+
+    def _forget_listeners(self) -> None:
+        if not self._paused_until:
+            for fd in self._listeners:
+                self._epoll.unregister(fd)
+
+    # -- one connection -----------------------------------------------------------------------------------------------
+
+    def _serve(self, peer: _Peer) -> None:
+        """Read what has come on a connection and do what it asks."""
+        data = peer.stream.receive_now()
+        if data is None:
+            self._wait_for(peer)
+            return
+        waited = peer.connection.between_requests
+        events = peer.connection.receive_data(data) if data else peer.connection.receive_eof()
+        if not self._send_own(peer):
+            return
+        for index, event in enumerate(events):
+            if type(event) is RequestHead or type(event) is RequestRefused:
+                self._answer(peer, event, events[index + 1 :])
+                return
+            if type(event) is Violation:
+                log.line(f"connection closed: {event.reason}")
+                self._close(peer)
+                return
+        if not data or (peer.lingering and peer.connection.idle):
+            self._close(peer)
+            return
+        if waited and not peer.connection.between_requests:
+            peer.deadline = time.monotonic() + self._timeouts.head
+        elif peer.discarding and peer.connection.idle:
+            peer.discarding = False
+            peer.deadline = time.monotonic() + self._timeouts.keepalive
+        self._wait_for(peer)
+
+    def _send_own(self, peer: _Peer) -> bool:
+        """Send what the protocol itself owes the peer; False when the peer is gone."""
+        own = peer.connection.data_to_send()
+        if own:
+            try:
+                peer.stream.send([own], self._timeouts.response)
+            except StreamClosed:
+                self._close(peer)
+                return False
+        return True
+
+    def _answer(self, peer: _Peer, head: RequestHead | RequestRefused, rest: Sequence[Event]) -> None:
+        """Run one request to the end of its answer."""
+        conversation = Conversation(peer.stream, peer.connection, head.id, self._timeouts, rest)
+        if isinstance(head, RequestHead):
+            keep = head.keep_conn
+            result = self._dispatcher.handle(head, conversation)
+        else:
+            keep = False
+            result = self._dispatcher.refuse(head.status, head.reason, conversation)
+        alive = conversation.finish() if result.complete else conversation.fail()
+        self._board.idle()
+        if alive:
+            self._after_answer(peer, keep)
+        else:
+            self._close(peer)
+
+    def _after_answer(self, peer: _Peer, keep: bool) -> None:
+        """Keep the connection, close it, or first discard the rest of a body that nobody read.
+
+        A plain close with unread bytes resets the connection, and the front-end loses the answer (nginx 1.22: 502).
+        """
+        if not peer.connection.idle:
+            peer.lingering = not keep
+            peer.discarding = keep
+            if not keep:
+                peer.stream.end_sending()
+            peer.deadline = time.monotonic() + _LINGER_SECONDS
+            self._wait_for(peer)
+        elif keep and not self._leaving:
+            peer.kept = True
+            peer.deadline = time.monotonic() + self._timeouts.keepalive
+            self._wait_for(peer)
+        elif not (keep and self._hand_on(peer)):
+            self._close(peer)
+
+    def _wait_for(self, peer: _Peer) -> None:
+        """Look at the connection again when bytes come, or at its deadline."""
+        if not peer.registered:
+            self._epoll.register(peer.stream.fd, select.EPOLLIN)
+            peer.registered = True
+        self._expiry = min(self._expiry, peer.deadline)
+
+    def _close(self, peer: _Peer) -> None:
+        self._forget(peer)
+        peer.stream.close()
+
+    def _forget(self, peer: _Peer) -> None:
+        # By hand: a descriptor that was passed to another process stays in the epoll set when this one closes it.
+        if peer.registered:
+            self._epoll.unregister(peer.stream.fd)
+        del self._peers[peer.stream.fd]
+
+    # -- deadlines and leaving ----------------------------------------------------------------------------------------
+
+    def _patience(self) -> float:
+        """Seconds until the next deadline; -1 for none."""
+        next_look = min(self._expiry, self._paused_until or self._expiry)
+        return -1 if next_look == float("inf") else max(0.0, next_look - time.monotonic())
+
+    def _look_at_the_clock(self) -> None:
+        if self._expiry == float("inf") and not self._paused_until:
+            return
+        now = time.monotonic()
+        if self._paused_until and now >= self._paused_until:
+            self._paused_until = 0.0
+            if not self._leaving:
+                self._watch_listeners()
+        if now >= self._expiry:
+            for peer in [peer for peer in self._peers.values() if now >= peer.deadline]:
+                self._close(peer)
+            self._expiry = min((peer.deadline for peer in self._peers.values()), default=float("inf"))
+
+    def _leave(self) -> None:
+        """Take no new connections; hand on, or close, those that are between two requests."""
+        handing_on = self._control.recv(64) == LEAVE
+        self._epoll.unregister(self._control.fileno())
+        self._forget_listeners()
+        if self._kept is not None:
+            self._epoll.unregister(self._kept.fileno())
+        if not handing_on:
+            self._kept = None
+        self._leaving = True
+        for listener in self._listeners.values():
+            # The wake-up for a connection may have come to this worker alone: nobody else would look for it. When all
+            # the workers leave, nobody else will come for any that is queued.
+            for _ in range(1 if handing_on else _LAST_ACCEPTS):
+                if not self._accept(listener):
+                    break
+        for peer in list(self._peers.values()):
+            if peer.connection.idle and peer.connection.between_requests and not self._hand_on(peer) and peer.kept:
+                self._close(peer)
+
+    def _hand_on(self, peer: _Peer) -> bool:
+        """Give an idle connection to the workers that stay; False where there are none, or their queue is full."""
+        if self._kept is None or not self._kept.give(peer.stream.socket):
+            return False
+        self._close(peer)
+        return True

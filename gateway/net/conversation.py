@@ -1,0 +1,145 @@
+"""One request on one connection: what a driver offers the application side (`app.exchange.Exchange`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.net.stream import Stream, StreamClosed
+from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, Violation
+
+_BUFFERED_ANSWER = 65_536  # bytes of an answer that are kept back to be sent at once
+_ABORTED = "the front-end aborted the request"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a peer may take, in seconds, and how long a kept connection may be idle."""
+
+    head: float
+    body: float
+    response: float
+    keepalive: float
+
+
+class Conversation:
+    """The exchange of one request: body pieces in, framed answer out in as few writes as possible."""
+
+    __slots__ = (
+        "_answer",
+        "_answer_size",
+        "_connection",
+        "_gone",
+        "_id",
+        "_pieces",
+        "_stream",
+        "_timeouts",
+        "body_ended",
+    )
+
+    def __init__(
+        self, stream: Stream, connection: Connection, request_id: int, timeouts: Timeouts, events: Iterable[Event]
+    ) -> None:
+        self._stream = stream
+        self._connection = connection
+        self._id = request_id
+        self._timeouts = timeouts
+        self._pieces: deque[bytes] = deque()
+        self._answer: list[bytes] = []
+        self._answer_size = 0
+        self._gone = ""  # why the front-end no longer wants, or can take, the answer
+        self.body_ended = False
+        self._take(events)
+
+    def receive(self) -> bytes:
+        """See `Exchange.receive`."""
+        while not self._pieces:
+            if self.body_ended:
+                return b""
+            if self._gone:
+                raise BodyCutShort(f"the request's body is incomplete: {self._gone}")
+            if self._answer:  # a front-end may wait for it before it sends more
+                self._try_to_transmit()
+            self._read_more()
+        return self._pieces.popleft()
+
+    def send(self, data: bytes) -> None:
+        """See `Exchange.send`."""
+        self._answer.extend(self._connection.stdout(self._id, data))
+        self._answer_size += len(data)
+        if self._answer_size >= _BUFFERED_ANSWER:
+            self.flush()
+
+    def flush(self) -> None:
+        """See `Exchange.flush`; also notices a front-end that aborted or left meanwhile."""
+        if self.body_ended and (data := self._stream.receive_now()) is not None:
+            self._feed(data)
+        self._transmit()
+
+    def stderr(self, text: str) -> None:
+        """See `Exchange.stderr`; sent with the answer."""
+        self._answer.extend(self._connection.stderr(self._id, text.encode("utf-8", "backslashreplace")))
+
+    def finish(self) -> bool:
+        """End a complete answer and send what is left of it; return whether the connection is still of use."""
+        self._answer.append(self._connection.end(self._id))
+        return self._try_to_transmit()
+
+    def fail(self) -> bool:
+        """End an incomplete answer so that the front-end sees it; return whether the connection is still of use.
+
+        A request that the front-end itself aborted is ended in the ordinary way (FastCGI 1.0 §5.4).
+        """
+        if self._gone == _ABORTED:
+            self._gone = ""
+            self._answer = []
+            return self.finish()
+        self._answer.append(self._connection.abort())
+        self._try_to_transmit()
+        return False
+
+    def _try_to_transmit(self) -> bool:
+        try:
+            self._transmit()
+        except Disconnected:
+            return False
+        return True
+
+    def _transmit(self) -> None:
+        if self._gone:
+            raise Disconnected(self._gone)
+        parts, self._answer, self._answer_size = self._answer, [], 0
+        if not parts:
+            return
+        try:
+            self._stream.send(parts, self._timeouts.response)
+        except StreamClosed as error:
+            self._gone = str(error)
+            raise Disconnected(self._gone) from error
+
+    def _read_more(self) -> None:
+        try:
+            self._feed(self._stream.receive(self._timeouts.body))
+        except TimeoutError as error:
+            self._gone = str(error)
+
+    def _feed(self, data: bytes) -> None:
+        if data:
+            self._take(self._connection.receive_data(data))
+            return
+        # A front-end that half-closes after the body still reads its answer; writing tells if it does not.
+        if not self.body_ended:
+            self._gone = "the front-end closed the connection"
+
+    def _take(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if type(event) is Body:
+                self._pieces.append(event.data)
+            elif type(event) is BodyEnd:
+                self.body_ended = True
+            elif type(event) is Abort:
+                self._gone = _ABORTED
+            elif type(event) is Violation:
+                self._gone = event.reason

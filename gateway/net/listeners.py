@@ -1,0 +1,273 @@
+"""Listening sockets: made (Unix sockets atomically, with owner and mode), or inherited (fd N, systemd's LISTEN_FDS)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress
+
+_FIRST_SYSTEMD_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+
+
+class ListenError(Exception):
+    """A listener cannot be made. `str()` is one line with the remedy; `exit_code` is 100 or 111."""
+
+    def __init__(self, message: str, exit_code: int = 111) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class AddressInUse(ListenError):
+    """Another process serves this address (exit 75)."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 75)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketFile:
+    """Permissions of a Unix socket: mode bits, and owner and group by number (-1: left as they are)."""
+
+    mode: int = 0o660
+    uid: int = -1
+    gid: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening, non-blocking socket; `inode` identifies the file of a Unix socket that this process made."""
+
+    socket: socket.socket
+    address: Address
+    inode: tuple[int, int] | None = None
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if this process made it and nobody has replaced it since."""
+        if self.inode and isinstance(self.address, UnixAddress):
+            path = self.address.path
+            with contextlib.suppress(OSError), _locked(path):
+                if _inode(path) == self.inode:
+                    os.unlink(path)
+        self.socket.close()
+
+
+def open_listeners(address: Address, *, backlog: int = 511, file: SocketFile | None = None) -> list[Listener]:
+    """Open the listeners of one address (several for `systemd`). Raises ListenError."""
+    if isinstance(address, UnixAddress):
+        return [_open_unix(address, backlog, file or SocketFile())]
+    if isinstance(address, TcpAddress):
+        return [_open_tcp(address, backlog)]
+    fds = _systemd_fds() if address.fd is None else [address.fd]
+    return [_inherit(fd) for fd in fds]
+
+
+def fd_is_listening(fd: int) -> bool:
+    """Say whether the file descriptor is a listening stream socket (FastCGI 1.0 §2.2, FCGI_LISTENSOCK_FILENO)."""
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            return sock.type == socket.SOCK_STREAM and bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def who_may_connect(listener: Listener) -> str:
+    """Describe who may connect, for the start message and for the operator whose front-end is refused."""
+    if not isinstance(listener.address, UnixAddress):
+        return "whoever reaches this address"
+    return describe_access(listener.address.path)
+
+
+def describe_access(path: str) -> str:
+    """Describe which users the file permissions of a Unix socket, and of the folders above it, let connect."""
+    status = os.stat(path)
+    mode = stat.S_IMODE(status.st_mode)
+    who = [f"user {_user_name(status.st_uid)}"] if mode & 0o200 else []
+    who += [f"group {_group_name(status.st_gid)}"] if mode & 0o020 else []
+    who += ["everyone"] if mode & 0o002 else []
+    text = f"mode {mode:04o}: {', '.join(who) or 'nobody'} may connect"
+    closed = _closed_folder(path)
+    return f"{text}, but the folder {closed} lets only its owner in" if closed else text
+
+
+def _open_unix(address: UnixAddress, backlog: int, file: SocketFile) -> Listener:
+    path = address.path
+    _check_folder(os.path.dirname(path))
+    try:
+        with _locked(path):
+            _check_free(path)
+            return Listener(_bind_unix(path, backlog, file), address, _inode(path))
+    except OSError as error:
+        raise ListenError(f"cannot listen on {path}: {error.strerror or error}") from error
+
+
+def _check_folder(folder: str) -> None:
+    """Refuse a folder in which somebody else could replace the socket, or in which none can be made."""
+    try:
+        status = os.stat(folder)
+    except OSError as error:
+        remedy = f"create it first, as in: mkdir -p {folder}" if error.errno == errno.ENOENT else "check the path"
+        raise ListenError(f"cannot listen in {folder}: {error.strerror}; {remedy}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        me = _user_name(os.geteuid())
+        raise ListenError(
+            f"cannot listen in {folder}: user {me} may not write there; choose another --listen or chown it"
+        )
+    if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
+        raise ListenError(
+            f"cannot listen in {folder}: every user may replace files there; use a folder of your own or chmod o-w it",
+            100,
+        )
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the lock of a socket's path, so that of many starts at once exactly one makes it."""
+    folder, name = os.path.split(path)
+    lock = os.path.join(folder, f".{name}.lock")
+    while True:
+        fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        # Whoever held the lock before has removed the file: a lock on a removed file keeps nobody out.
+        if os.fstat(fd).st_nlink:
+            break
+        os.close(fd)
+    try:
+        yield
+    finally:
+        os.unlink(lock)
+        os.close(fd)
+
+
+def _check_free(path: str) -> None:
+    """Refuse a path that a live server owns, or that holds anything but a socket; a stale socket may be replaced."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise ListenError(
+            f"cannot listen on {path}: something that is no socket is there; remove it or choose another path", 100
+        )
+    if _answers(path):
+        raise AddressInUse(f"cannot listen on {path}: another process serves it; stop that one or choose another path")
+
+
+def _answers(path: str) -> bool:
+    """Say whether a process listens on the socket at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:  # its queue is full: it lives
+            return True
+    return True
+
+
+def _bind_unix(path: str, backlog: int, file: SocketFile) -> socket.socket:
+    """Make the socket under a temporary name, listening only once owner and mode are right, then move it to `path`."""
+    temporary = f"{path}.{os.getpid()}"
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    old = os.umask(0o777 & ~file.mode)
+    try:
+        sock.bind(temporary)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(old)
+    try:
+        if file.uid != -1 or file.gid != -1:
+            os.chown(temporary, file.uid, file.gid, follow_symlinks=False)
+        sock.listen(backlog)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        sock.close()
+        raise
+    return sock
+
+
+def _inode(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _open_tcp(address: TcpAddress, backlog: int) -> Listener:
+    family = socket.AF_INET6 if address.ip.version == 6 else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((str(address.ip), address.port))
+        sock.listen(backlog)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"cannot listen on {address}: another process uses this port; stop it or choose another"
+            ) from error
+        raise ListenError(f"cannot listen on {address}: {error.strerror}") from error
+    return Listener(sock, address)
+
+
+def _systemd_fds() -> list[int]:
+    """Take the descriptors that systemd passed to this very process (sd_listen_fds(3))."""
+    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if pid != str(os.getpid()) or not count.isdigit() or not int(count):
+        raise ListenError("no socket from systemd: start this by a .socket unit, or name an address to listen on", 100)
+    return list(range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(count)))
+
+
+def _inherit(fd: int) -> Listener:
+    if not fd_is_listening(fd):
+        raise ListenError(
+            f"file descriptor {fd} is no listening socket; let lighttpd, spawn-fcgi or systemd start this", 100
+        )
+    # Moved away from its number: 0 becomes standard input again, and close-on-exec holds.
+    sock = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
+    sock.setblocking(False)
+    null = os.open(os.devnull, os.O_RDONLY)
+    if fd == 0:
+        os.dup2(null, fd)
+    else:
+        os.close(fd)
+    os.close(null)
+    return Listener(sock, InheritedAddress(fd))
+
+
+def _closed_folder(path: str) -> str:
+    """Name the first folder above `path` that lets only its owner pass, or ""."""
+    parts = path.split("/")[1:-1]
+    for count in range(1, len(parts) + 1):
+        folder = "/" + "/".join(parts[:count])
+        if not os.stat(folder).st_mode & 0o011:
+            return folder
+    return ""
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
+
+
+def _group_name(gid: int) -> str:
+    import grp
+
+    with contextlib.suppress(KeyError):
+        return grp.getgrgid(gid).gr_name
+    return str(gid)

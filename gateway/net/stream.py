@@ -1,0 +1,71 @@
+"""One accepted connection as a byte stream: reads and writes that wait no longer than a deadline."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Sequence
+
+_CHUNK = 65_536  # bytes read at once: the longest FastCGI record's content, and a pipe's worth
+
+
+class StreamClosed(OSError):
+    """The peer is gone, or took nothing for the whole of its time."""
+
+
+class Stream:
+    """A connected, blocking socket that is only read and written without blocking, and waited for by poll(2)."""
+
+    __slots__ = ("fd", "socket")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self.fd = sock.fileno()
+
+    def receive_now(self) -> bytes | None:
+        """Read what is there: None if nothing yet, b"" at the end, and where the connection broke."""
+        try:
+            return self.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def receive(self, seconds: float) -> bytes:
+        """Wait up to `seconds` for bytes; b"" at the end. Raises TimeoutError."""
+        while (data := self.receive_now()) is None:
+            if not self._wait(select.POLLIN, seconds):
+                raise TimeoutError(f"nothing came for {seconds:g} seconds")
+        return data
+
+    def send(self, parts: Sequence[bytes], seconds: float) -> None:
+        """Write all of `parts`, pausing no longer than `seconds` at a time. Raises StreamClosed."""
+        rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        while True:
+            try:
+                sent = self.socket.send(rest, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                raise StreamClosed(f"the front-end is gone: {error.strerror}") from error
+            if sent == len(rest):
+                return
+            rest = rest[sent:]
+            if not self._wait(select.POLLOUT, seconds):
+                raise StreamClosed(f"the front-end took nothing for {seconds:g} seconds")
+
+    def end_sending(self) -> None:
+        """Tell the peer that no more will come, while still reading what it sends (shutdown(2), SHUT_WR)."""
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it is gone already, which the next read shows
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _wait(self, event: int, seconds: float) -> bool:
+        waiter = select.poll()
+        waiter.register(self.fd, event)
+        return bool(waiter.poll(seconds * 1000))

@@ -1,0 +1,206 @@
+"""Listeners on real sockets: atomic, never stolen, reclaimed when stale."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.net.address import InheritedAddress, UnixAddress, parse_address
+from gateway.net.listeners import (
+    AddressInUse,
+    Listener,
+    ListenError,
+    SocketFile,
+    describe_access,
+    fd_is_listening,
+    open_listeners,
+    who_may_connect,
+)
+from tests.waiting import free_port
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "main.sock")
+
+
+@pytest.fixture
+def listener(path: str) -> Iterator[Listener]:
+    [listener] = open_listeners(UnixAddress(path))
+    yield listener
+    listener.close()
+
+
+def test_the_socket_has_its_mode_and_leaves_nothing_beside_it(path: str, tmp_path: Path) -> None:
+    for mode in (0o600, 0o660, 0o666):
+        [listener] = open_listeners(UnixAddress(path), file=SocketFile(mode))
+        assert stat.S_IMODE(os.stat(path).st_mode) == mode
+        assert os.listdir(tmp_path) == ["main.sock"]
+        listener.close()
+        assert os.listdir(tmp_path) == []
+
+
+def test_a_live_socket_is_refused_and_stays(listener: Listener, path: str) -> None:
+    inode = os.stat(path).st_ino
+    with pytest.raises(AddressInUse, match="another process serves it") as refusal:
+        open_listeners(UnixAddress(path))
+    assert refusal.value.exit_code == 75
+    assert os.stat(path).st_ino == inode
+
+
+def test_a_live_socket_with_a_full_queue_is_refused(path: str) -> None:
+    [listener] = open_listeners(UnixAddress(path), backlog=1)
+    waiting = []
+    for _ in range(2):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(path)
+        waiting.append(sock)
+    with pytest.raises(AddressInUse):
+        open_listeners(UnixAddress(path))
+    for sock in waiting:
+        sock.close()
+    listener.close()
+
+
+def test_a_stale_socket_is_reclaimed(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+        dead.listen()
+    [listener] = open_listeners(UnixAddress(path))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        listener.socket.accept()[0].close()
+    listener.close()
+
+
+def test_anything_else_at_the_path_is_left_alone(path: str, tmp_path: Path) -> None:
+    Path(path).write_text("precious")
+    with pytest.raises(ListenError, match="no socket is there") as refusal:
+        open_listeners(UnixAddress(path))
+    assert refusal.value.exit_code == 100
+    assert Path(path).read_text() == "precious"
+    link = tmp_path / "link.sock"
+    link.symlink_to(path)
+    with pytest.raises(ListenError, match="no socket is there"):
+        open_listeners(UnixAddress(str(link)))
+    assert link.is_symlink()
+
+
+def test_closing_leaves_a_successor_its_file(path: str) -> None:
+    [first] = open_listeners(UnixAddress(path))
+    os.unlink(path)
+    [second] = open_listeners(UnixAddress(path))
+    first.close()
+    assert os.path.exists(path)
+    second.close()
+    assert not os.path.exists(path)
+
+
+def test_of_many_starts_at_once_one_wins(path: str) -> None:
+    script = (
+        "import sys\n"
+        "from gateway.net.address import UnixAddress\n"
+        "from gateway.net.listeners import AddressInUse, open_listeners\n"
+        "sys.stdin.readline()\n"
+        "try:\n    kept = open_listeners(UnixAddress(sys.argv[1]))\n"
+        "except AddressInUse:\n    print('refused', flush=True); sys.exit()\n"
+        "print('won', flush=True)\n"
+        "sys.stdin.readline()\n"
+    )
+    starts = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(12)
+    ]
+    for start in starts:
+        assert start.stdin is not None
+        start.stdin.write("go\n")
+        start.stdin.flush()
+    outcomes = [start.stdout.readline().strip() for start in starts if start.stdout]
+    for start in starts:
+        start.communicate("end\n")
+    assert sorted(outcomes) == ["refused"] * 11 + ["won"]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "remedy"),
+    [
+        (lambda folder: folder.rmdir(), "mkdir -p"),
+        (lambda folder: folder.chmod(0o777), "chmod o-w"),
+    ],
+)
+def test_a_folder_that_will_not_do_is_named_with_the_remedy(tmp_path: Path, prepare: object, remedy: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    prepare(folder)  # type: ignore[operator]
+    with pytest.raises(ListenError, match=remedy):
+        open_listeners(UnixAddress(str(folder / "main.sock")))
+
+
+def test_a_sticky_folder_such_as_tmp_will_do(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    [listener] = open_listeners(UnixAddress(str(tmp_path / "main.sock")))
+    listener.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_tcp_answers_and_is_not_taken_twice(host: str) -> None:
+    address = parse_address(f"{host}:{free_port()}")
+    [listener] = open_listeners(address)
+    assert fd_is_listening(listener.socket.fileno())
+    assert who_may_connect(listener) == "whoever reaches this address"
+    with pytest.raises(AddressInUse, match="another process uses this port"):
+        open_listeners(address)
+    listener.close()
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(ListenError, match="cannot listen on 192.0.2.1:9000"):
+        open_listeners(parse_address("192.0.2.1:9000"))
+
+
+def test_only_a_listening_socket_counts_as_one(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file, socket.socket() as idle:
+        assert not fd_is_listening(file.fileno())
+        assert not fd_is_listening(idle.fileno())
+    assert not fd_is_listening(9_999)
+
+
+def test_an_inherited_descriptor_that_is_no_listener_is_refused() -> None:
+    with socket.socket() as idle, pytest.raises(ListenError, match="is no listening socket"):
+        open_listeners(InheritedAddress(idle.fileno()))
+
+
+def test_an_inherited_listener_is_moved_away_from_its_number() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        number = os.dup(given.fileno())
+        [listener] = open_listeners(InheritedAddress(number))
+        assert not fd_is_listening(number)
+        assert listener.socket.getsockname() == given.getsockname()
+        assert not listener.socket.get_inheritable()
+        listener.close()
+
+
+def test_a_stray_listen_fds_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getppid()))
+    with pytest.raises(ListenError, match="no socket from systemd"):
+        open_listeners(InheritedAddress(None))
+    assert "LISTEN_FDS" not in os.environ
+
+
+def test_who_may_connect_is_said(listener: Listener, path: str, tmp_path: Path) -> None:
+    os.chmod(path, 0o602)
+    tmp_path.chmod(0o755)
+    assert who_may_connect(listener).startswith("mode 0602: user ")
+    assert "everyone may connect" in who_may_connect(listener)
+    tmp_path.chmod(0o700)
+    assert "lets only its owner in" in describe_access(path)
