@@ -1,0 +1,132 @@
+"""A zygote and a worker as the master sees them: process and channel. Nothing that comes over a channel is trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.process.launch import Identity, launch
+from gateway.process.task import Task
+
+_BOOT = Path(__file__).with_name("boot.py")
+_LONGEST_MESSAGE = 200_000  # bytes
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")  # of the environment that is otherwise cleared
+_NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+class BadMessage(Exception):
+    """A child sent something that is no message of its kind."""
+
+
+def receive(channel: socket.socket) -> dict[str, Any] | None:
+    """Read one message; None at the end of the channel. Raises BadMessage, BlockingIOError."""
+    try:
+        data = channel.recv(_LONGEST_MESSAGE)
+    except ConnectionResetError:
+        return None
+    if not data:
+        return None
+    try:
+        message = json.loads(data)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise BadMessage(f"a message of {len(data)} bytes that is none")
+    return message
+
+
+class Zygote:
+    """A running zygote."""
+
+    def __init__(self, task: Task, identity: Identity | None) -> None:
+        """Start it. Raises OSError or subprocess.SubprocessError."""
+        pool = task.pool
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fds = [theirs.fileno(), *task.listeners, *task.kept]
+        with theirs, tempfile.TemporaryFile() as file:
+            task.write(file)
+            file.seek(0)
+            try:
+                self.process: subprocess.Popen[bytes] = launch(
+                    [pool.python or sys.executable, str(_BOOT), str(theirs.fileno())],
+                    identity=identity,
+                    stdin=file,
+                    stdout=2,
+                    pass_fds=fds if task.scoreboard < 0 else [*fds, task.scoreboard],
+                    env=environment(task, identity),
+                    cwd=pool.app_dir or None,
+                    no_new_privileges=pool.no_new_privileges,
+                )
+            except BaseException:
+                self.channel.close()
+                raise
+        self.channel.setblocking(False)
+
+    def fork(self, slot: int, worker_end: socket.socket) -> bool:
+        """Ask for a worker; False when the zygote can take no message, which its end will explain."""
+        try:
+            socket.send_fds(self.channel, [json.dumps({"slot": slot}).encode()], [worker_end.fileno()])
+        except OSError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """End it. Nothing is lost: it holds no request, and its workers are the master's own."""
+        self.channel.close()
+        self.process.kill()
+
+
+def environment(task: Task, identity: Identity | None) -> dict[str, str]:
+    """The environment of a pool's processes: gateway's own, or a clean one where the user changes (`clear_env`)."""
+    clear = task.pool.clear_env if task.pool.clear_env is not None else identity is not None
+    env = {k: v for k, v in os.environ.items() if not clear or k in _KEPT_VARIABLES}
+    for name in _NOT_FOR_CHILDREN:
+        env.pop(name, None)
+    if identity is not None:
+        env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
+    return {**env, **task.pool.env}
+
+
+@dataclass(slots=True)
+class WorkerHandle:
+    """A worker that was asked for; `pid` is 0 until it has reported and is known to be the master's own child."""
+
+    slot: int
+    generation: int
+    channel: socket.socket
+    pid: int = 0
+
+    def accept_pid(self, pid: object) -> None:
+        """Believe a reported process ID only if the kernel says that it is this process's child (waitid(2)).
+
+        Raises BadMessage.
+        """
+        if type(pid) is not int or pid <= 1 or self.pid:
+            raise BadMessage("a process ID that cannot be one")
+        try:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            raise BadMessage(f"process {pid}, which is not a child of the master") from None
+        self.pid = pid
+
+    def tell(self, message: bytes) -> None:
+        """Send a message; a worker that is gone misses it."""
+        with contextlib.suppress(OSError):
+            self.channel.send(message, socket.MSG_DONTWAIT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal it, if its process ID is known; else end its channel, for both sides."""
+        with contextlib.suppress(OSError):
+            if self.pid:
+                os.kill(self.pid, number)
+            else:
+                self.channel.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,288 @@
+"""One pool in the master: carries out what `policy` decides, and tells it what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from gateway import log
+from gateway.net.blocking import LEAVE
+from gateway.net.kept import KeptQueue
+from gateway.net.listeners import Listener
+from gateway.process import policy
+from gateway.process.handles import BadMessage, WorkerHandle, Zygote, receive
+from gateway.process.launch import Identity
+from gateway.process.policy import Action, PoolPolicy
+from gateway.process.scoreboard import Scoreboard
+from gateway.process.task import Task
+from gateway.settings import Application, Pool
+
+_STOP = b"stop"
+
+
+class Loop(Protocol):
+    """What a pool needs of the master's loop."""
+
+    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back whenever the socket is readable."""
+
+    def forget(self, sock: socket.socket) -> None:
+        """Watch the socket no longer."""
+
+
+def milliseconds() -> int:
+    """The policy's clock."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class PoolRunner:
+    """The processes of one pool."""
+
+    def __init__(
+        self,
+        name: str,
+        pool: Pool,
+        applications: tuple[Application, ...],
+        *,
+        listeners: list[Listener],
+        identity: Identity | None,
+        loop: Loop,
+        on_loaded: Callable[[int, str], None],
+    ) -> None:
+        """`on_loaded` is called with a generation's number and, where its load was refused, the reason."""
+        self.name = name
+        self.settings = pool
+        self.listeners = listeners
+        self.policy = PoolPolicy(
+            max_children=pool.max_children,
+            start_timeout=int(pool.start_timeout * 1000),
+            control_timeout=int(pool.process_control_timeout * 1000),
+        )
+        self.first_load: bool | None = None  # whether any application could be loaded at the start; None: not known yet
+        self.reload_error = ""
+        self._applications = applications
+        self._identity = identity
+        self._loop = loop
+        self._on_loaded = on_loaded
+        self._kept = KeptQueue.create()
+        self._board = Scoreboard(2 * pool.max_children)
+        self._zygotes: dict[int, Zygote] = {}
+        self._workers: dict[int, WorkerHandle] = {}
+        self._failures: str = ""  # of the last load, with tracebacks
+
+    # -- what the master says ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Load the first generation."""
+        self._do(self.policy.start(milliseconds()))
+
+    def reload(self, expect: Callable[[int], None] = lambda generation: None) -> None:
+        """Load new code; `expect` is told the generation that will hold it before anything is done."""
+        generation, actions = self.policy.reload(milliseconds())
+        if generation:
+            expect(generation)
+        self._do(actions)
+
+    def drain(self) -> None:
+        """Stop gracefully."""
+        self._do(self.policy.drain(milliseconds()))
+
+    def terminate(self) -> None:
+        """Stop at once."""
+        self._do(self.policy.terminate(milliseconds()))
+
+    def tick(self) -> None:
+        """Let the policy look at its deadlines."""
+        self._do(self.policy.tick(milliseconds()))
+
+    def reaped(self, pid: int, status: str) -> bool:
+        """A child of the master has ended; return whether it was of this pool."""
+        for slot, worker in self._workers.items():
+            if worker.pid == pid:
+                self._worker_ended(slot, status)
+                return True
+        for number, zygote in self._zygotes.items():
+            if zygote.process.pid == pid:
+                self._zygote_ended(number, status)
+                return True
+        return False
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of the pool is left."""
+        return self.policy.phase is policy.Phase.ENDED and not self._zygotes
+
+    def close(self) -> None:
+        """Free what the pool held."""
+        self._kept.close()
+        self._board.close()
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status` shows of the pool."""
+        current = self.policy.current
+        return {
+            "name": self.name,
+            "listen": [str(listener.address) for listener in self.listeners],
+            "pm": self.settings.pm.value,
+            "max_children": self.settings.max_children,
+            "generation": current.number if current else 0,
+            "state": "reloading" if current and self.policy.candidate else self.policy.phase.value,
+            "failed": sorted(current.failed) if current else [],
+            "reload_error": self.reload_error,
+            "workers": [self._worker_status(slot) for slot in sorted(self._workers)],
+        }
+
+    def _worker_status(self, slot: int) -> dict[str, Any]:
+        state = self.policy.workers[slot].state
+        activity = self._board.read(slot)
+        shown = state.value if state is not policy.WorkerState.READY else "busy" if activity.busy else "idle"
+        return {
+            "pid": self._workers[slot].pid,
+            "state": shown,
+            "generation": self._workers[slot].generation,
+            "requests": activity.requests,
+            "method": activity.method,
+            "host": activity.host,
+            "uri": activity.uri,
+            "seconds": round(activity.seconds, 3),
+        }
+
+    # -- what the policy decides ---------------------------------------------------------------------------------------
+
+    def _do(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            match action:
+                case policy.SpawnZygote(generation):
+                    self._spawn(generation)
+                case policy.DiscardZygote(generation):
+                    self._discard(generation)
+                case policy.ForkWorker(generation, slot):
+                    self._fork(generation, slot)
+                case policy.LetLeave(slot, replaced):
+                    self._workers[slot].tell(LEAVE if replaced else _STOP)
+                case policy.Terminate(slot):
+                    self._workers[slot].signal(signal.SIGTERM)
+                case policy.Kill(slot):
+                    self._workers[slot].signal(signal.SIGKILL)
+                case policy.Loaded(generation, error):
+                    self._loaded(generation, error)
+                case policy.Ended():
+                    pass  # `ended` shows it once the zygotes are reaped too
+
+    def _spawn(self, generation: int) -> None:
+        task = Task(
+            self.name,
+            self.settings,
+            self._applications,
+            os.getpid(),
+            listeners=tuple(listener.socket.fileno() for listener in self.listeners),
+            kept=(self._kept.giving.fileno(), self._kept.taking.fileno()),
+            scoreboard=self._board.fd,
+        )
+        try:
+            zygote = Zygote(task, self._identity)
+        except (OSError, subprocess.SubprocessError) as error:
+            self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
+            return
+        self._zygotes[generation] = zygote
+        self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
+
+    def _discard(self, generation: int) -> None:
+        zygote = self._zygotes.get(generation)
+        if zygote is not None:
+            self._loop.forget(zygote.channel)
+            zygote.discard()
+
+    def _fork(self, generation: int, slot: int) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            self._zygotes[generation].fork(slot, theirs)
+        # Where the zygote could not take it, no copy of the worker's end is left and the channel ends at once.
+        self._workers[slot] = WorkerHandle(slot, generation, ours)
+        self._loop.watch(ours, lambda: self._hear_worker(slot))
+
+    def _loaded(self, generation: int, error: str) -> None:
+        if error:
+            self.reload_error = error if not self._failures else f"{error}\n{self._failures}"
+            log.line(f"pool {self.name}: generation {generation} refused: {error}")
+            if self.first_load is None:
+                self.first_load = False
+        else:
+            self.reload_error = ""
+            log.line(f"pool {self.name}: generation {generation} serves with {self.settings.max_children} workers")
+        self._on_loaded(generation, self.reload_error)
+
+    # -- what the processes say ----------------------------------------------------------------------------------------
+
+    def _hear_zygote(self, generation: int) -> None:
+        zygote = self._zygotes[generation]
+        try:
+            message = receive(zygote.channel)
+            failures = [] if message is None else _read_failures(message)
+        except BadMessage as error:
+            log.line(f"pool {self.name}: its zygote sent {error}; killed")
+            zygote.process.kill()
+            return
+        if message is None:
+            self._loop.forget(zygote.channel)  # its end is told by waitpid
+            return
+        self._failures = "\n".join(f["message"] + "\n" + f["traceback"] for f in failures).strip()
+        log.lines(self._failures)
+        if self.first_load is None:
+            self.first_load = not self._applications or len(failures) < len(self._applications)
+        failed = frozenset(failure["name"] for failure in failures)
+        self._do(self.policy.zygote_ready(generation, failed, milliseconds()))
+
+    def _zygote_ended(self, generation: int, status: str) -> None:
+        zygote = self._zygotes.pop(generation)
+        zygote.process.returncode = 0  # the master has reaped it already
+        self._loop.forget(zygote.channel)
+        zygote.channel.close()
+        self._do(self.policy.zygote_gone(generation, f"its zygote {status}", milliseconds()))
+
+    def _hear_worker(self, slot: int) -> None:
+        worker = self._workers[slot]
+        try:
+            message = receive(worker.channel)
+            if message is not None and "pid" in message:
+                worker.accept_pid(message["pid"])
+        except BadMessage as error:
+            log.line(f"pool {self.name}: worker {worker.pid or 'of unknown process ID'} sent {error}; ended")
+            worker.signal(signal.SIGKILL)
+            if worker.pid:
+                return
+            message = None
+        if message is None:
+            self._loop.forget(worker.channel)
+            if not worker.pid:  # it ended before it could say which process it was
+                self._worker_ended(slot, "ended while it started")
+        elif message.get("ready") is True and worker.pid:
+            self._do(self.policy.worker_ready(slot, milliseconds()))
+
+    def _worker_ended(self, slot: int, status: str) -> None:
+        worker = self._workers.pop(slot)
+        self._loop.forget(worker.channel)
+        worker.channel.close()
+        expected = self.policy.workers[slot].state in (policy.WorkerState.LEAVING, policy.WorkerState.KILLED)
+        if not expected:
+            activity = self._board.read(slot)
+            during = f" during {activity.method} {activity.host}{activity.uri}" if activity.busy else ""
+            log.line(f"pool {self.name}: worker {worker.pid} {status}{during}")
+        self._do(self.policy.worker_gone(slot, milliseconds()))
+
+
+def _read_failures(message: dict[str, Any]) -> list[dict[str, str]]:
+    """Check the zygote's report. Raises BadMessage."""
+    rows = message.get("failures")
+    keys = ("name", "message", "traceback")
+    if not isinstance(rows, list) or not all(
+        isinstance(r, dict) and all(type(r.get(k)) is str for k in keys) for r in rows
+    ):
+        raise BadMessage("a report that is none")
+    return rows

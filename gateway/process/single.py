@@ -1,0 +1,99 @@
+"""A process that was handed its listening socket: a worker by itself, without master or zygote, supervised by whoever
+spawned it (lighttpd's `bin-path`, spawn-fcgi).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway import log
+from gateway.app.dispatch import Dispatcher, build
+from gateway.app.errors import ErrorStream
+from gateway.net.address import InheritedAddress
+from gateway.net.blocking import Driver
+from gateway.net.listeners import open_listeners
+from gateway.process.launch import set_name
+from gateway.process.worker import allowed_clients, connection_factory, timeouts
+from gateway.settings import Application, Pool
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+
+
+@dataclass(frozen=True, slots=True)
+class _NoBoard:
+    """Nobody reads what a lone worker does."""
+
+    def idle(self) -> None:
+        """See `net.blocking.Board`."""
+
+
+def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
+    """Load the applications and serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+    errors = ErrorStream(log.line)
+    dispatcher, failures = build(
+        applications,
+        errors=errors,
+        log=log.line,
+        port_from=pool.port_from,
+        unknown_host=pool.unknown_host,
+        max_body=pool.max_body,
+        multiprocess=False,
+    )
+    for failure in failures:
+        log.line(failure.message)
+        log.lines(failure.traceback)
+    if failures and len(failures) == len(applications):
+        return 100
+    return serve_dispatcher(pool, dispatcher, errors)
+
+
+def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> int:
+    """Serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+    listeners = open_listeners(InheritedAddress(0))
+    set_name("gateway: single")
+    # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _stop_signals(pool) as stop:
+        driver = Driver(
+            [listener.socket for listener in listeners],
+            stop,
+            connection_factory(pool, dispatcher),
+            dispatcher,
+            timeouts=timeouts(pool),
+            board=_NoBoard(),
+            allowed=allowed_clients(pool),
+        )
+        driver.watch()
+        driver.run()
+    sys.stdout.flush()
+    return 0
+
+
+@contextlib.contextmanager
+def _stop_signals(pool: Pool) -> Iterator[socket.socket]:
+    """Give a socket that becomes readable with the first stop signal. A running request then has
+    `process_control_timeout` seconds; SIGALRM ends what takes longer. Repeated signals change nothing (lighttpd sends
+    its own until the process is gone).
+    """
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+
+    def stop(number: int, frame: object) -> None:
+        for repeated in _STOP_SIGNALS:
+            signal.signal(repeated, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, pool.process_control_timeout)
+
+    for number in _STOP_SIGNALS:
+        signal.signal(number, stop)
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    try:
+        yield reading
+    finally:
+        signal.set_wakeup_fd(-1)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        reading.close()
+        writing.close()

@@ -1,0 +1,357 @@
+"""The master: opens listeners, runs the pools, answers the control socket. It imports no application and parses no request.
+
+Signal handlers only wake the loop, which acts on what has come: TERM and INT stop at once, QUIT stops gracefully, HUP and
+USR2 reload (PHP-FPM's meanings).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway import __version__, log
+from gateway.net.address import InheritedAddress, parse_address
+from gateway.net.control import Caller, Command, ControlError, ControlServer
+from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners, who_may_connect
+from gateway.process import policy
+from gateway.process.handles import BadMessage, Zygote, receive
+from gateway.process.launch import Identity, IdentityError, become_subreaper, find_identity
+from gateway.process.pool import PoolRunner, milliseconds
+from gateway.process.task import Task
+from gateway.settings import ConfigError, Pool, Settings
+
+EXIT_OK, EXIT_SETTINGS, EXIT_SYSTEM = 0, 100, 111
+_SIGNALS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+)  # fmt: skip
+
+
+def serve(settings: Settings, problems: Sequence[str] = ()) -> int:
+    """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
+
+    Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
+    """
+    with contextlib.ExitStack() as resources:
+        if settings.gateway.error_log != "stderr":
+            log.open_file(settings.gateway.error_log)
+        for problem in problems:
+            log.line(problem)
+        master = Master(settings, resources)
+        return master.run()
+
+
+class Master:
+    """The loop that joins signals, control socket and pools."""
+
+    def __init__(self, settings: Settings, resources: contextlib.ExitStack) -> None:
+        self._selector = resources.enter_context(selectors.DefaultSelector())
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._started = time.time()
+        self._exit_code = EXIT_OK
+        self._judged = False  # whether the outcome of the first loads is known
+        self._reloads: list[_Reload] = []
+        self._stop_callers: list[Caller] = []
+        self._wake_up = _catch_signals(resources)
+        self.watch(self._wake_up, self._on_signals)
+        become_subreaper()
+        self._pools = self._open_pools(settings, resources)
+        if settings.gateway.control:
+            self._control = ControlServer(settings.gateway.control)
+            resources.callback(self._control.close)
+            self.watch(self._control.socket, self._on_caller)
+        if settings.gateway.pid_file:
+            resources.callback(_remove, settings.gateway.pid_file)
+            _write_pid(settings.gateway.pid_file)
+
+    def run(self) -> int:
+        """Serve until every pool has ended."""
+        log.line(f"gateway {__version__} starts, master {os.getpid()}")
+        for pool in self._pools:
+            pool.start()
+        while not all(pool.ended for pool in self._pools):
+            for key, _ in self._selector.select(self._patience()):
+                callback = self._callbacks.get(key.fd)  # none where an earlier event of this round ended the watch
+                if callback is not None:
+                    callback()
+            for pool in self._pools:
+                if milliseconds() >= pool.policy.next_deadline(milliseconds()):
+                    pool.tick()
+            self._judge_first_loads()
+        for caller in self._stop_callers:
+            caller.reply({"ok": True})
+        log.line("gateway has stopped")
+        return self._exit_code
+
+    # -- the pools' Loop -----------------------------------------------------------------------------------------------
+
+    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """See `pool.Loop`."""
+        self._selector.register(sock, selectors.EVENT_READ)
+        self._callbacks[sock.fileno()] = callback
+
+    def forget(self, sock: socket.socket) -> None:
+        """See `pool.Loop`; a socket that is not watched, or closed, is forgotten already."""
+        if self._callbacks.pop(sock.fileno(), None) is not None:
+            self._selector.unregister(sock)
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def _open_pools(self, settings: Settings, resources: contextlib.ExitStack) -> list[PoolRunner]:
+        runners = []
+        for name, pool in settings.pools.items():
+            identity = pool_identity(pool)
+            runner = PoolRunner(
+                name,
+                pool,
+                settings.of_pool(name),
+                listeners=_open_listeners(pool, identity, resources),
+                identity=identity,
+                loop=self,
+                on_loaded=functools.partial(self._on_loaded, name),
+            )
+            resources.callback(runner.close)
+            runners.append(runner)
+        return runners
+
+    def _judge_first_loads(self) -> None:
+        """Give up if at the very first start not one application of any pool could be loaded."""
+        if self._judged or any(pool.first_load is None for pool in self._pools):
+            return
+        self._judged = True
+        if not any(pool.first_load for pool in self._pools):
+            log.line("no application could be loaded; nothing to serve")
+            self._exit_code = EXIT_SETTINGS
+            self._terminate()
+
+    def _patience(self) -> float | None:
+        """Seconds until the first deadline of any pool."""
+        now = milliseconds()
+        first = min(pool.policy.next_deadline(now) for pool in self._pools)
+        return None if first == policy.NEVER else max(0, first - now) / 1000
+
+    # -- signals -------------------------------------------------------------------------------------------------------
+
+    def _on_signals(self) -> None:
+        for number in self._wake_up.recv(256):
+            match number:
+                case signal.SIGTERM | signal.SIGINT:
+                    self._terminate()
+                case signal.SIGQUIT:
+                    self._drain()
+                case signal.SIGHUP | signal.SIGUSR2:
+                    for pool in self._pools:
+                        pool.reload()
+        self._reap()
+
+    def _terminate(self) -> None:
+        for pool in self._pools:
+            pool.terminate()
+
+    def _drain(self) -> None:
+        for pool in self._pools:
+            pool.drain()
+
+    def _reap(self) -> None:
+        """Wait for every child that has ended: the pools' own, and orphans that came to the subreaper."""
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            killed = ended.si_code != os.CLD_EXITED
+            status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
+            for pool in self._pools:
+                if pool.reaped(ended.si_pid, status):
+                    break
+
+    # -- control -------------------------------------------------------------------------------------------------------
+
+    def _on_caller(self) -> None:
+        caller = self._control.accept(log.line)
+        if caller is not None:
+            self.watch(caller.socket, lambda: self._on_command(caller))
+
+    def _on_command(self, caller: Caller) -> None:
+        try:
+            command = caller.read_command()
+        except (ControlError, OSError) as error:
+            self.forget(caller.socket)
+            caller.reply({"ok": False, "error": str(error)})
+            return
+        if command is not None:
+            self.forget(caller.socket)
+            self._obey(command, caller)
+
+    def _obey(self, command: Command, caller: Caller) -> None:
+        match command.get("command"):
+            case "status":
+                caller.reply(self._status())
+            case "reload":
+                self._reload(caller)
+            case "stop":
+                self._stop_callers.append(caller)
+                self._terminate()
+            case "quit":
+                self._stop_callers.append(caller)
+                self._drain()
+            case unknown:
+                caller.reply({"ok": False, "error": f"unknown command {unknown!r}: status, reload, stop, quit"})
+
+    def _reload(self, caller: Caller) -> None:
+        reload = _Reload(caller, [pool.name for pool in self._pools])
+        self._reloads.append(reload)
+        for pool in self._pools:
+            pool.reload(functools.partial(reload.expect, pool.name))
+        reload.expect_no_more()
+
+    def _status(self) -> dict[str, Any]:
+        pools = [pool.status() for pool in self._pools]
+        return {"ok": True, "version": __version__, "pid": os.getpid(), "started": self._started, "pools": pools}
+
+    def _on_loaded(self, name: str, generation: int, error: str) -> None:
+        for reload in self._reloads:
+            reload.loaded(name, generation, error)
+        self._reloads = [reload for reload in self._reloads if reload.waiting]
+
+
+class _Reload:
+    """A `gateway reload` that waits for its outcome in every pool."""
+
+    def __init__(self, caller: Caller, pools: list[str]) -> None:
+        self._caller = caller
+        self._generations = dict.fromkeys(pools, 0)  # that hold the new code; 0: the pool has not taken the reload
+        self._errors: list[str] = []
+
+    @property
+    def waiting(self) -> bool:
+        """Some pool's outcome is still to come."""
+        return bool(self._generations)
+
+    def expect(self, name: str, generation: int) -> None:
+        """Note which generation of a pool is waited for."""
+        self._generations[name] = generation
+
+    def expect_no_more(self) -> None:
+        """Every pool was asked: one that did not take the reload is about to end."""
+        for name, generation in list(self._generations.items()):
+            if not generation:
+                self.loaded(name, generation, "the gateway is stopping")
+
+    def loaded(self, name: str, generation: int, error: str) -> None:
+        """Note that a pool's generation is loaded or refused; answer when it was the last."""
+        if generation < self._generations.get(name, policy.NEVER):
+            return
+        del self._generations[name]
+        if error:
+            self._errors.append(f"pool {name}: {error}")
+        if not self._generations:
+            errors = "\n".join(self._errors)
+            self._caller.reply({"ok": False, "error": errors} if errors else {"ok": True})
+
+
+def check(settings: Settings) -> list[str]:
+    """Import every application as the pools would, and return one message (with traceback) for each that fails."""
+    messages: list[str] = []
+    for name, pool in settings.pools.items():
+        messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()))
+    return messages
+
+
+def _check_pool(task: Task) -> list[str]:
+    try:
+        zygote = Zygote(task, pool_identity(task.pool))
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"pool {task.name}: cannot start a zygote: {error}"]
+    try:
+        readable, _, _ = select.select([zygote.channel], [], [], task.pool.start_timeout)
+        message = receive(zygote.channel) if readable else {}
+    except BadMessage as error:
+        return [f"pool {task.name}: its zygote sent {error}"]
+    finally:
+        zygote.discard()
+        zygote.process.wait()
+    if message is None:
+        return [f"pool {task.name}: its zygote ended with status {zygote.process.returncode} before it was ready"]
+    if not message:
+        return [f"pool {task.name}: not loaded within start_timeout ({task.pool.start_timeout:g} s)"]
+    return [(failure["message"] + "\n" + failure["traceback"]).rstrip() for failure in message["failures"]]
+
+
+def pool_identity(pool: Pool) -> Identity | None:
+    """Whom the pool runs as: None to stay who we are. Raises ConfigError."""
+    if not pool.user and not pool.group:
+        return None
+    try:
+        identity = find_identity(pool.user or str(os.geteuid()), pool.group)
+    except IdentityError as error:
+        raise ConfigError(str(error)) from error
+    if os.geteuid() != 0:
+        if identity.uid != os.geteuid():
+            raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
+        return None
+    return identity
+
+
+def _open_listeners(pool: Pool, identity: Identity | None, resources: contextlib.ExitStack) -> list[Listener]:
+    file = _socket_file(pool, identity)
+    listeners: list[Listener] = []
+    for text in pool.listen:
+        for listener in open_listeners(parse_address(text), backlog=pool.listen_backlog, file=file):
+            resources.callback(listener.close)
+            listeners.append(listener)
+            if not isinstance(listener.address, InheritedAddress):
+                log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
+    if not listeners:
+        raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
+    return listeners
+
+
+def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
+    """Owner and mode of the pool's Unix sockets: by default its own user and group. Raises ConfigError."""
+    uid, gid = (identity.uid, identity.gid) if identity else (-1, -1)
+    try:
+        if pool.listen_owner:
+            uid = find_identity(pool.listen_owner).uid
+        if pool.listen_group:
+            gid = find_identity(str(os.geteuid()), pool.listen_group).gid
+    except IdentityError as error:
+        raise ConfigError(str(error)) from error
+    return SocketFile(int(pool.listen_mode, 8), uid, gid)
+
+
+def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:
+    """Let every signal of the master write its number to a socket, which is returned."""
+    reading, writing = socket.socketpair()
+    resources.callback(reading.close)
+    resources.callback(writing.close)
+    reading.setblocking(False)
+    writing.setblocking(False)
+    for number in _SIGNALS:
+        # A handler and not SIG_IGN: that would be inherited through exec.
+        resources.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+    resources.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
+    return reading
+
+
+def _write_pid(path: str) -> None:
+    """Write the process ID under a temporary name and move it to its own, so that nobody reads half of it."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w") as file:
+        file.write(f"{os.getpid()}\n")
+    os.rename(temporary, path)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,347 @@
+"""The policy with a simulated clock: examples, and a state machine that no sequence of events loses or duplicates a worker."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from gateway.process import policy
+from gateway.process.policy import (
+    NEVER,
+    Action,
+    DiscardZygote,
+    Ended,
+    ForkWorker,
+    Kill,
+    LetLeave,
+    Loaded,
+    Phase,
+    PoolPolicy,
+    SpawnZygote,
+    Terminate,
+    WorkerState,
+)
+
+NONE: frozenset[str] = frozenset()
+
+
+def new_pool(children: int = 2) -> PoolPolicy:
+    return PoolPolicy(max_children=children, start_timeout=60_000, control_timeout=30_000)
+
+
+def running_pool(children: int = 2) -> PoolPolicy:
+    """A pool whose first generation serves, at time 0."""
+    pool = new_pool(children)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    for slot in range(children):
+        pool.worker_ready(slot, 0)
+    return pool
+
+
+def test_a_start_loads_then_forks_then_reports() -> None:
+    pool = new_pool()
+    assert pool.start(0) == [SpawnZygote(1)]
+    assert pool.next_deadline(0) == 60_000
+    assert pool.zygote_ready(1, NONE, 10) == [ForkWorker(1, 0), ForkWorker(1, 1)]
+    assert pool.worker_ready(0, 20) == []
+    assert pool.worker_ready(1, 30) == [Loaded(1, "")]
+    assert pool.next_deadline(30) == NEVER
+
+
+def test_a_dead_worker_is_replaced_at_once() -> None:
+    pool = running_pool()
+    assert pool.worker_gone(1, 5_000) == [ForkWorker(1, 1)]
+    assert pool.worker_ready(1, 5_010) == []
+
+
+def test_deaths_after_ready_are_replaced_at_most_fifty_times_a_second() -> None:
+    pool = running_pool(1)
+    forks = 0
+    for moment in range(1_000, 1_900):
+        forks += sum(isinstance(action, ForkWorker) for action in pool.worker_gone(0, moment))
+        pool.worker_ready(0, moment)
+    assert forks == 50
+    assert pool.tick(pool.next_deadline(1_900)) == [ForkWorker(1, 0)]
+
+
+def test_failed_starts_back_off_one_at_a_time() -> None:
+    pool = new_pool(4)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    now, delays = 0, []
+    for slot in range(4):
+        pool.worker_gone(slot, now)
+    for _ in range(12):
+        due = pool.next_deadline(now)
+        delays.append(due - now)
+        assert pool.tick(due - 1) == []
+        assert pool.tick(due) == [ForkWorker(1, 0)]
+        now = due
+        assert pool.worker_gone(0, now) == []
+    assert delays[:4] == [800, 1_600, 3_200, 6_400]
+    assert delays[-1] == 30_000
+
+
+def test_a_worker_that_hangs_while_it_starts_is_killed() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    assert pool.tick(60_000) == [Kill(0)]
+    assert pool.tick(60_100) == [ForkWorker(1, 1)]
+    assert pool.tick(62_000) == [Kill(0)]
+    assert pool.worker_gone(0, 62_001) == []
+
+
+def test_a_reload_replaces_one_for_one_and_reports_when_the_new_code_alone_serves() -> None:
+    pool = running_pool()
+    assert pool.reload(100) == (2, [SpawnZygote(2)])
+    assert pool.zygote_ready(2, NONE, 200) == [DiscardZygote(1), ForkWorker(2, 2), ForkWorker(2, 3)]
+    assert pool.worker_ready(3, 300) == [LetLeave(0, replaced=True)]
+    assert pool.worker_ready(2, 301) == [LetLeave(1, replaced=True), Loaded(2, "")]
+    assert pool.worker_gone(0, 400) == []
+    assert pool.tick(30_301) == [Kill(1)]
+    assert pool.worker_gone(1, 30_302) == []
+    assert {worker.generation for worker in pool.workers.values()} == {2}
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda pool: pool.zygote_gone(2, "exited with status 1", 200),
+        lambda pool: pool.zygote_ready(2, frozenset({"shop"}), 200),
+        lambda pool: pool.tick(60_100),
+    ],
+)
+def test_a_refused_reload_leaves_the_old_generation_as_it_was(fails) -> None:  # type: ignore[no-untyped-def]
+    pool = running_pool()
+    pool.reload(100)
+    actions = fails(pool)
+    assert [action for action in actions if isinstance(action, ForkWorker | LetLeave | Terminate | Kill)] == []
+    assert [(a.generation, bool(a.error)) for a in actions if isinstance(a, Loaded)] == [(2, True)]
+    assert pool.current is not None
+    assert pool.current.number == 1
+    assert pool.worker_gone(0, 90_000) == [ForkWorker(1, 0)]
+    assert pool.reload(91_000) == (3, [SpawnZygote(3)])
+
+
+def test_an_application_that_failed_before_refuses_no_reload() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    assert pool.zygote_ready(1, frozenset({"broken"}), 0) == [ForkWorker(1, 0)]
+    pool.reload(10)
+    assert DiscardZygote(1) in pool.zygote_ready(2, frozenset({"broken"}), 20)
+
+
+def test_reloads_coalesce_while_one_loads() -> None:
+    pool = running_pool(1)
+    assert pool.reload(0) == (2, [SpawnZygote(2)])
+    assert pool.reload(1) == (3, [])
+    assert pool.reload(2) == (3, [])
+    assert pool.zygote_gone(2, "broken", 3) == [Loaded(2, "broken"), SpawnZygote(3)]
+
+
+def test_a_coalesced_reload_follows_a_good_one() -> None:
+    pool = running_pool(1)
+    pool.reload(0)
+    pool.reload(1)
+    actions = pool.zygote_ready(2, NONE, 2)
+    assert actions == [DiscardZygote(1), Loaded(2, ""), SpawnZygote(3), ForkWorker(2, 1)]
+
+
+def test_a_reload_while_new_workers_start_reports_the_one_before() -> None:
+    pool = running_pool(1)
+    pool.reload(0)
+    pool.zygote_ready(2, NONE, 1)
+    assert pool.reload(2) == (3, [Loaded(2, ""), SpawnZygote(3)])
+
+
+def test_no_more_than_twice_max_children_live() -> None:
+    pool = running_pool(2)
+    for generation in (2, 3):
+        pool.reload(generation)
+        pool.zygote_ready(generation, NONE, generation)
+        for slot in list(pool.workers):
+            pool.worker_ready(slot, generation)
+    assert len(pool.workers) == 4
+    assert pool.next_deadline(5) > 5
+    freed = next(slot for slot, worker in pool.workers.items() if worker.generation == 1)
+    assert pool.worker_gone(freed, 10) == [ForkWorker(3, freed)]
+
+
+def test_a_lost_zygote_brings_a_new_generation_and_costs_no_worker() -> None:
+    pool = running_pool(1)
+    assert pool.zygote_gone(1, "killed", 100) == [SpawnZygote(2)]
+    assert pool.zygote_gone(2, "killed", 150) == [Loaded(2, "killed")]
+    assert pool.tick(249) == []
+    assert pool.tick(250) == [SpawnZygote(3)]
+    assert pool.zygote_ready(3, NONE, 300) == [ForkWorker(3, 1)]
+    assert pool.worker_ready(1, 310) == [LetLeave(0, replaced=True), Loaded(3, "")]
+
+
+def test_drain_lets_requests_finish_and_ends_after_the_last_worker() -> None:
+    pool = running_pool(2)
+    pool.reload(0)
+    assert pool.drain(10) == [
+        DiscardZygote(2),
+        Loaded(2, "the gateway is stopping"),
+        DiscardZygote(1),
+        LetLeave(0, replaced=False),
+        LetLeave(1, replaced=False),
+    ]
+    assert pool.drain(11) == []
+    assert pool.reload(11) == (0, [])
+    assert pool.zygote_ready(2, NONE, 12) == []
+    assert pool.worker_gone(0, 13) == []
+    assert pool.tick(30_010) == [Kill(1)]
+    assert pool.worker_gone(1, 30_011) == [Ended()]
+    assert pool.tick(30_012) == []
+
+
+def test_terminate_ends_every_worker_and_kills_what_stays() -> None:
+    pool = running_pool(2)
+    pool.drain(0)
+    assert pool.terminate(10) == [Terminate(0), Terminate(1)]
+    assert pool.terminate(11) == []
+    pool.worker_gone(0, 12)
+    assert pool.tick(2_010) == [Kill(1)]
+    assert pool.worker_gone(1, 2_011) == [Ended()]
+
+
+def test_stopping_before_anything_was_loaded_ends_at_once() -> None:
+    pool = new_pool()
+    pool.start(0)
+    assert pool.terminate(1) == [DiscardZygote(1), Loaded(1, "the gateway is stopping"), Ended()]
+    assert new_pool().drain(0) == [Ended()]
+
+
+def test_a_killed_worker_is_not_signalled_twice_by_terminate() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    pool.tick(60_000)
+    assert pool.terminate(60_001) == [DiscardZygote(1)]
+
+
+@pytest.mark.parametrize("event", ["zygote_ready", "zygote_gone", "worker_ready", "worker_gone"])
+def test_news_of_the_unknown_change_nothing(event: str) -> None:
+    pool = running_pool()
+    arguments = {"zygote_ready": (9, NONE, 1), "zygote_gone": (9, "?", 1), "worker_ready": (9, 1), "worker_gone": (9, 1)}
+    assert getattr(pool, event)(*arguments[event]) == []
+    assert pool.worker_ready(0, 1) == []
+
+
+class Machine(RuleBasedStateMachine):
+    """A pool whose processes do anything that processes can do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.pool = new_pool(3)
+        self.alive: set[int] = set()  # slots of workers that exist
+        self.zygotes: set[int] = set()
+        self.ended = False
+        self.take(self.pool.start(0))
+
+    def take(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case SpawnZygote(generation):
+                    self.zygotes.add(generation)
+                case DiscardZygote(generation):
+                    assert generation in self.zygotes
+                    self.zygotes.discard(generation)
+                case ForkWorker(generation, slot):
+                    assert generation in self.zygotes
+                    assert slot not in self.alive
+                    self.alive.add(slot)
+                case LetLeave(slot, replaced=True):
+                    staying = [w for w in self.pool.workers.values() if w.state in (WorkerState.STARTING, WorkerState.READY)]
+                    assert slot in self.alive
+                    assert len(staying) >= 3
+                case LetLeave(slot) | Terminate(slot) | Kill(slot):
+                    assert slot in self.alive
+                case Ended():
+                    assert not self.ended
+                    self.ended = True
+
+    @rule(by=st.sampled_from([1, 100, 1_000, 31_000, 61_000]))
+    def time_passes(self, by: int) -> None:
+        self.now += by
+        self.take(self.pool.tick(self.now))
+
+    @rule(data=st.data(), failed=st.sampled_from([NONE, frozenset({"a"})]))
+    def a_zygote_becomes_ready(self, data: st.DataObject, failed: frozenset[str]) -> None:
+        number = data.draw(st.sampled_from(sorted(self.zygotes) or [0]))
+        self.take(self.pool.zygote_ready(number, failed, self.now))
+
+    @precondition(lambda self: self.zygotes)
+    @rule(data=st.data())
+    def a_zygote_dies(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.zygotes)))
+        self.zygotes.discard(number)
+        self.take(self.pool.zygote_gone(number, "died", self.now))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def a_worker_becomes_ready(self, data: st.DataObject) -> None:
+        self.take(self.pool.worker_ready(data.draw(st.sampled_from(sorted(self.alive))), self.now))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def a_worker_dies(self, data: st.DataObject) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.alive)))
+        self.alive.discard(slot)
+        self.take(self.pool.worker_gone(slot, self.now))
+
+    @rule()
+    def somebody_reloads(self) -> None:
+        self.take(self.pool.reload(self.now)[1])
+
+    @precondition(lambda self: self.now > 50_000)
+    @rule()
+    def somebody_drains(self) -> None:
+        self.take(self.pool.drain(self.now))
+
+    @precondition(lambda self: self.now > 50_000)
+    @rule()
+    def somebody_terminates(self) -> None:
+        self.take(self.pool.terminate(self.now))
+
+    @invariant()
+    def the_policy_knows_exactly_the_workers_that_exist(self) -> None:
+        assert set(self.pool.workers) == self.alive
+        assert len(self.alive) <= 6
+
+    @invariant()
+    def it_has_ended_only_when_nothing_is_left(self) -> None:
+        assert self.ended == (self.pool.phase is Phase.ENDED)
+        assert not (self.ended and self.alive)
+
+    def teardown(self) -> None:
+        """From wherever it stands: if nothing fails any more, the pool gets whole, or ends."""
+        for _ in range(100):
+            self.now += 1_001
+            self.take(self.pool.tick(self.now))
+            for slot in sorted(self.alive):
+                if self.pool.workers[slot].state is WorkerState.STARTING:
+                    self.take(self.pool.worker_ready(slot, self.now))
+                elif self.pool.workers[slot].state is not WorkerState.READY:
+                    self.alive.discard(slot)
+                    self.take(self.pool.worker_gone(slot, self.now))
+            if self.pool.candidate is not None:
+                self.take(self.pool.zygote_ready(self.pool.candidate.number, NONE, self.now))
+        if self.pool.phase is Phase.RUNNING:
+            assert [worker.state for worker in self.pool.workers.values()] == [WorkerState.READY] * 3
+        else:
+            assert self.ended
+
+
+TestMachine = Machine.TestCase
+TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_every_action_is_known() -> None:
+    assert {kind.__name__ for kind in Action.__args__} <= set(dir(policy))
