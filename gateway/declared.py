@@ -1,0 +1,245 @@
+"""Values against the declarations in `settings.py`: what a file or a flag gives is converted and checked, and what is
+wrong with it is said in the operator's words; and the reference page of all settings is written from the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import enum
+import functools
+import ipaddress
+import math
+import re
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from gateway.net.address import UnixAddress, parse_address
+from gateway.settings import Application, Binding, Gateway, Pool
+
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a table"}
+_WORDS: dict[Any, str] = {
+    str: "text",
+    bool: "true or false",
+    bool | None: "true or false",
+    int: "a whole number",
+    int | str: "a number or text",
+    float: "a number",
+    tuple[str, ...]: "text, or a list of texts",
+    tuple[Binding, ...]: "a list of tables",
+}
+_OCTAL = re.compile(r"0?[0-7]{3}\Z")
+
+
+def read_table(declared: type, raw: object, place: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Convert one table of a file to the types of the dataclass `declared`; return the values that are right.
+
+    `place` is where the table stands ("pools.main"), or "--" for flags, whose values may be text. Each mistake goes to
+    `report` as one message.
+    """
+    if not isinstance(raw, dict):
+        report(f"{place} is {_kind(raw)}; write a table of settings")
+        return {}
+    fields = {field.name: field for field in dataclasses.fields(declared)}
+    values = {}
+    for key, value in raw.items():
+        if key not in fields:
+            report(unknown(key, place, fields))
+            continue
+        try:
+            values[key] = _value(declared, fields[key], value, strict=place != "--")
+        except ValueError as error:
+            report(f"{_at(place, key)}: {error}")
+    return values
+
+
+def unknown(key: str, place: str, known: Iterable[str]) -> str:
+    """The message for a setting that does not exist, with the table that has one of this name or the nearest name."""
+    names = list(known)
+    for table, declared in (("[gateway]", Gateway), ("[pools.NAME]", Pool), ("[[applications]]", Application)):
+        if key in {field.name for field in dataclasses.fields(declared)}:
+            return f"{_at(place, key)} stands in the wrong place; it belongs in {table}"
+    near = difflib.get_close_matches(key, names, 1)
+    return f"{_at(place, key)} is unknown; " + (
+        f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+    )
+
+
+def _at(place: str, key: str) -> str:
+    if place == "--":
+        return f"--{key.replace('_', '-')}"
+    return f"{place}.{key}" if place else key
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else _KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+@functools.cache
+def _hints(declared: type) -> dict[str, Any]:
+    return typing.get_type_hints(declared)
+
+
+def _value(declared: type, field: dataclasses.Field[Any], raw: Any, *, strict: bool) -> Any:
+    hint = _hints(declared)[field.name]
+    if field.metadata.get("unit") and isinstance(raw, str):
+        raw = _quantity(raw, field)
+    if hint == tuple[str, ...] and isinstance(raw, str):
+        raw = [raw]
+    try:
+        value = msgspec.convert(raw, hint, strict=strict)
+    except msgspec.ValidationError:
+        raise ValueError(f"{_shown(raw)}; write {expected(field, hint)}{_example(field)}") from None
+    _check(value, field)
+    return value
+
+
+def _quantity(text: str, field: dataclasses.Field[Any]) -> float:
+    """Read "100M" (bytes, in powers of 1024) or "30s", "5m", "500ms" (seconds)."""
+    sizes = field.metadata["unit"] == "bytes"
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
+    unit = (match[2].upper().removesuffix("B").removesuffix("I") if sizes else match[2]) if match else ""
+    factors: dict[str, Any] = _BYTES if sizes else _SECONDS
+    if not match or unit not in factors:
+        how = (
+            'a number of bytes, or text such as "100M"'
+            if sizes
+            else 'a number of seconds, or text such as "30s" or "5m"'
+        )
+        raise ValueError(f'"{text}" is no {"size" if sizes else "time"}; write {how}')
+    number: float = float(match[1]) * factors[unit]
+    return round(number) if sizes else number
+
+
+def _shown(raw: Any) -> str:
+    if isinstance(raw, str):
+        return f'"{raw}" is text' if len(raw) < 80 else "this is text"
+    return f"{_written(raw)} is {_kind(raw)}" if isinstance(raw, (int, float)) else f"this is {_kind(raw)}"
+
+
+def expected(field: dataclasses.Field[Any], hint: Any) -> str:
+    """Say in words what may be written for a setting."""
+    if choices := choices_of(field, hint):
+        return "one of: " + ", ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in choices)
+    if unit := field.metadata.get("unit"):
+        return f'a number of {unit}, or text such as "{"30s" if unit == "seconds" else "100M"}"'
+    if hint in _WORDS:
+        return _WORDS[hint]
+    return "a table of names and texts" if hint == dict[str, str] else "a table"
+
+
+def choices_of(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, ...]:
+    """The only values that a setting may have; empty when there are no such."""
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return tuple(member.value for member in hint)
+    return tuple(field.metadata.get("choices", ()))
+
+
+def default_of(field: dataclasses.Field[Any]) -> str:
+    """The default as it would be written in a file; "" where there is none to show."""
+    default = field.default.value if isinstance(field.default, enum.Enum) else field.default
+    return _written(default) if default and default is not dataclasses.MISSING else ""
+
+
+def _example(field: dataclasses.Field[Any]) -> str:
+    default = default_of(field)
+    return f", as in {default}" if default else ""
+
+
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check(value: Any, field: dataclasses.Field[Any]) -> None:
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+        raise ValueError(f"{_written(value)} is none of its values; write one of: {', '.join(map(_written, choices))}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no length of time; write a number of seconds")
+    least = field.metadata.get("at_least")
+    if least is not None and value < least:
+        raise ValueError(f"{_written(value)} is too small; write {least} or more")
+    texts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
+        raise ValueError("there is a NUL character in it; remove it")
+    _check_meaning(value, field)
+
+
+def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
+    """What the type of a few settings does not say."""
+    if field.metadata.get("address"):
+        for address in value:
+            parse_address(address)
+    elif field.name == "control" and value and not isinstance(parse_address(value), UnixAddress):
+        raise ValueError(f'"{value}" is no Unix socket; write its path, as in "/run/gateway/control.sock"')
+    elif field.name == "listen_mode" and not _OCTAL.match(value):
+        raise ValueError(f'"{value}" is no mode; write three octal digits after a 0, as in "0660"')
+    elif field.name == "listen_allowed_clients":
+        for client in value:
+            _check_ip(client)
+    elif field.name == "env":
+        for name in value:
+            if not name or "=" in name:
+                raise ValueError(f'"{name}" is no name of an environment variable; write NAME = "value"')
+
+
+def _check_ip(text: str) -> None:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is no IP address; write one as in "192.0.2.7" or "2001:db8::7"') from None
+
+
+_INTRODUCTION = """# Settings
+
+<!-- Written by `python -m gateway.declared` from gateway/settings.py; change it there. -->
+
+A settings file is TOML, or JSON of the same shape. `gateway serve MODULE:CALLABLE` needs none. Every setting of
+`[gateway]` and of a pool is a flag too: `max_children` is `--max-children`. A flag comes before the file; the flag of a
+pool's setting is refused where the file has several pools. Sizes are bytes or text such as `"100M"` (K, M and G are
+powers of 1024), times are seconds or text such as `"500ms"`, `"30s"`, `"5m"`, `"1h"`. Where a list of
+texts is asked for, one text will do.
+
+An unknown setting, a wrong type or an impossible value is refused with one line that names file, place and remedy, and
+exit code 100. A mistake within one application leaves that application out; the others are served.
+
+A JSON file with `provider` is accepted as it is: its applications run in the pool `main`, whose `port_from` is then
+`host`, because bindings name the port that clients see. `provider.port` has no meaning here: the front-end listens.
+"""
+_TABLES = (
+    (Gateway, "`[gateway]`"),
+    (Pool, "`[pools.NAME]`"),
+    (Application, "`[[applications]]`"),
+    (Binding, "`bindings` of an application"),
+)
+_NOT_EMPTY = {"name", "hostname", "port", "bindings"}
+
+
+def document() -> str:
+    """The reference page of all settings, in Markdown (docs/reference/settings.md)."""
+    parts = [_INTRODUCTION]
+    columns = "| setting | write | default | meaning |\n| --- | --- | --- | --- |\n"
+    for declared, title in _TABLES:
+        parts.append(f"\n## {title}\n\n{declared.__doc__}\n\n{columns}")
+        parts += [_row(field, _hints(declared)[field.name]) for field in dataclasses.fields(declared)]
+    return "".join(parts)
+
+
+def _row(field: dataclasses.Field[Any], hint: Any) -> str:
+    default = f"`{default_of(field)}`" if default_of(field) else ""
+    shown = "none: has to be given" if field.name in _NOT_EMPTY else default
+    least = field.metadata.get("at_least")
+    what = expected(field, hint) + (f", at least {least}" if least is not None else "")
+    text = field.metadata["text"].replace("|", "\\|")
+    return f"| `{field.name}` | {what} | {shown} | {text} |\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

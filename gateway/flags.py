@@ -1,0 +1,59 @@
+"""The settings as flags of a command: one for each setting of the master and of a pool, made from its declaration."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from gateway.declared import choices_of, default_of
+from gateway.settings import ConfigError, Gateway, Pool
+
+_METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", dict[str, str]: "NAME=VALUE", tuple[str, ...]: "ADDRESS"}
+
+
+def settings_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command one flag for each setting of [gateway] and of a pool; their values stay text for `config`."""
+    for declared in (Gateway, Pool):
+        hints = typing.get_type_hints(declared)
+        for field in reversed(dataclasses.fields(declared)):
+            command = _option(field, hints[field.name])(command)
+    return command
+
+
+def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    flag = "--" + field.name.replace("_", "-")
+    text = field.metadata["text"]
+    if hint in (bool, bool | None):
+        off = flag.replace("--no-", "--", 1) if flag.startswith("--no-") else f"--no-{flag[2:]}"
+        return click.option(f"{flag}/{off}", field.name, default=None, help=text)
+    several = hint in (tuple[str, ...], dict[str, str])
+    if several:
+        text += " (repeatable)"
+    elif default := default_of(field):
+        text += " (default: " + default.strip('"') + ")"
+    return click.option(flag, field.name, multiple=several, metavar=_metavar(field, hint), help=text)
+
+
+def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
+    if choices := choices_of(field, hint):
+        return "|".join(map(str, choices))
+    return "BYTES" if field.metadata.get("unit") == "bytes" else _METAVARS.get(hint, "TEXT")
+
+
+def given(flags: Mapping[str, Any]) -> dict[str, object]:
+    """The flags that were given, with NAME=VALUE made a table. Raises ConfigError."""
+    values = {name: value for name, value in flags.items() if value is not None and value != ()}
+    if "env" in values:
+        values["env"] = dict(_assignment(text) for text in values["env"])
+    return values
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f'--env: "{text}" has no "="; write NAME=VALUE')
+    return name, value
