@@ -1,0 +1,157 @@
+"""What the engine costs: from the bytes of one request, as nginx sends it for `GET /hello`, to the application's call.
+
+The gateway's records, state machine, environ and dispatch and those of flup6, both pure Python, take the request in turn,
+with a new connection for each: once from memory, where reading costs next to nothing, and once from a socket, where each
+side reads in its own way. What follows the call is not counted.
+
+    python -m benchmarks.engine [REQUESTS]
+"""
+
+from __future__ import annotations
+
+import io
+import select
+import socket
+import statistics
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, cast
+
+from flup.server import fcgi_base, fcgi_fork
+
+from gateway.app.dispatch import Dispatcher, Site
+from gateway.app.errors import ErrorStream
+from gateway.net.conversation import Conversation, Timeouts
+from gateway.net.stream import Stream
+from gateway.protocol.events import RequestHead
+from gateway.protocol.fastcgi import FastCGIConnection
+from gateway.settings import Binding
+
+HELLO = Path(__file__).with_name("hello.fcgi").read_bytes()
+_WARM_UP = 200  # requests that are not counted
+
+Side = Callable[[socket.socket], int]  # serves the request that a socket holds, and returns nanoseconds
+
+
+class Hello:
+    """The application of both sides; `called` is when, in nanoseconds, with `environ`."""
+
+    called = 0
+    environ: dict[str, Any]
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self.called = perf_counter_ns()
+        self.environ = environ
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"hello\n"]
+
+
+def gateway_side(application: Hello) -> Side:
+    """The request's way through a worker."""
+    dispatcher = Dispatcher([(Binding(), Site("hello", application))], errors=ErrorStream(print), log=print)
+    timeouts = Timeouts(5, 5, 5, 5)
+
+    def serve(sock: socket.socket) -> int:
+        stream = Stream(sock)
+        started = perf_counter_ns()
+        connection = FastCGIConnection(dispatcher.base)
+        head, *rest = connection.receive_data(stream.receive_now() or b"")
+        connection.data_to_send()
+        assert type(head) is RequestHead
+        conversation = Conversation(stream, connection, head.id, timeouts, rest)
+        dispatcher.handle(head, conversation)
+        conversation.finish()
+        return application.called - started
+
+    return serve
+
+
+def flup_side(application: Hello) -> Side:
+    """The request's way through a child of flup6's preforked server."""
+    server = fcgi_fork.WSGIServer(application)
+
+    def serve(sock: socket.socket) -> int:
+        started = perf_counter_ns()
+        fcgi_base.Connection(sock, "", server).run()
+        return application.called - started
+
+    return serve
+
+
+class MemorySocket:
+    """A socket that holds the request and forgets the answer."""
+
+    def __init__(self) -> None:
+        self._data = io.BytesIO(HELLO)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """As socket.recv()."""
+        return self._data.read(size)
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        """As socket.send()."""
+        return len(data)
+
+    def fileno(self) -> int:
+        """flup6 asks for it at every record."""
+        return 0
+
+    def shutdown(self, how: int) -> None:
+        """Nothing to shut down."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class MemorySelect:
+    """Stands in for the module select in flup6: everything is ready, without asking the kernel."""
+
+    error = OSError
+
+    @staticmethod
+    def select(read: list[Any], write: list[Any], errors: list[Any], timeout: float = 0) -> tuple[list[Any], ...]:
+        """As select.select()."""
+        return read, write, errors
+
+
+def from_memory(serve: Side) -> int:
+    """Let `serve` take the request from memory."""
+    fcgi_base.select = MemorySelect
+    return serve(cast(socket.socket, MemorySocket()))
+
+
+def from_socket(serve: Side) -> int:
+    """Let `serve` take the request from a Unix socket."""
+    fcgi_base.select = select
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(HELLO)
+        theirs.shutdown(socket.SHUT_WR)
+        return serve(ours)
+
+
+def measure(requests: int, take: Callable[[Side], int]) -> tuple[float, float]:
+    """The medians of the gateway and of flup6 in microseconds, over `requests` taken in turn."""
+    application = Hello()
+    sides = gateway_side(application), flup_side(application)
+    took: tuple[list[int], list[int]] = ([], [])
+    for _ in range(_WARM_UP + requests):
+        for serve, times in zip(sides, took, strict=True):
+            times.append(take(serve))
+            assert application.environ["REQUEST_URI"] == "/hello"
+    gateway, flup = (statistics.median(times[_WARM_UP:]) / 1000 for times in took)
+    return gateway, flup
+
+
+def main(arguments: list[str]) -> None:
+    """Print medians and their ratio."""
+    requests = int(arguments[0]) if arguments else 5_000
+    for name, take in (("from memory", from_memory), ("from a socket", from_socket)):
+        gateway, flup = measure(requests, take)
+        print(f"{name:13}  gateway {gateway:6.1f} µs   flup6 {flup:6.1f} µs   ratio {gateway / flup:.2f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,18 @@
+"""`python -m benchmarks.engine` measures both sides, and the gateway's is the cheaper one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_engine_is_cheaper_than_flup6() -> None:
+    command = [sys.executable, "-m", "benchmarks.engine", "1000"]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    ratios = [float(text) for text in re.findall(r"ratio ([0-9.]+)", output)]
+    assert len(ratios) == 2
+    assert max(ratios) < 1, output

@@ -1,0 +1,112 @@
+"""HTTP clients of the tests: one request, and bounded loads."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back; `body` is b"" for HEAD."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+def fetch(
+    port: int, path: str, method: str = "GET", *, body: bytes | Iterable[bytes] | None = None, **headers: str
+) -> Answer:
+    """One request on a connection of its own; an iterable body goes chunked. `X_Name="v"` sends the header X-Name."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        chunked = body is not None and not isinstance(body, bytes)
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, sent, encode_chunked=chunked)
+        response = connection.getresponse()
+        return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True)
+class Post:
+    """A request of a load: what is sent, and when after the load's start (seconds)."""
+
+    path: str
+    body: bytes
+    at: float = 0.0
+
+
+async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+    fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+    body = b""
+    if fields.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        await reader.readline()
+    else:
+        body = await reader.readexactly(int(fields.get("content-length", "0")))
+    return int(head[0].split()[1]), body
+
+
+async def _send(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, post: Post, connection: str
+) -> tuple[int, bytes]:
+    head = (
+        f"POST {post.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n"
+        f"Content-Length: {len(post.body)}\r\nContent-Type: application/octet-stream\r\n\r\n"
+    )
+    writer.write(head.encode() + post.body)
+    return await _answer(reader)
+
+
+async def _kept(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
+    """Send the posts one after the other on one connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return [(post, *await _send(reader, writer, post, "keep-alive")) for post in posts]
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def _paced(port: int, post: Post, start: float) -> tuple[Post, int, bytes]:
+    """Send one post at its time on a connection of its own; status 0 stands for a connection that broke."""
+    await asyncio.sleep(
+        start + post.at - asyncio.get_running_loop().time()
+    )  # the pace of the load, not a wait for something
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError as error:
+        return post, 0, str(error).encode()
+    try:
+        return post, *await _send(reader, writer, post, "close")
+    except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+        return post, 0, repr(error).encode()
+    finally:
+        writer.close()
+
+
+def over_connections(port: int, posts: list[Post], connections: int) -> list[tuple[Post, int, bytes]]:
+    """Send the posts over so many kept client connections at once, each as fast as the answers come."""
+
+    async def load() -> list[tuple[Post, int, bytes]]:
+        parts = await asyncio.gather(*(_kept(port, posts[n::connections]) for n in range(connections)))
+        return [answer for part in parts for answer in part]
+
+    return asyncio.run(asyncio.wait_for(load(), 60))
+
+
+async def at_pace(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
+    """Send each post at its own time, however long the others take."""
+    start = asyncio.get_running_loop().time()
+    return await asyncio.wait_for(asyncio.gather(*(_paced(port, post, start) for post in posts)), 90)

@@ -1,0 +1,89 @@
+"""Stopping: QUIT lets requests finish, TERM and INT are fast, and nothing of a master is left behind."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.browsing import fetch
+from tests.end_to_end.running import GATEWAY, Program, Settings, Site, alive, descendants, serving, site
+from tests.waiting import wait_until
+
+
+def stop_by_command(running: Site) -> Program:
+    return Program([*GATEWAY, "stop", running.settings.file], running.settings.place / "stop.log")
+
+
+@pytest.mark.parametrize(
+    "ask", [lambda running: running.master.signal(signal.SIGQUIT), stop_by_command], ids=["SIGQUIT", "gateway stop"]
+)
+def test_graceful_stop_finishes_the_running_request(place: Path, ask: Callable[[Site], Program | None]) -> None:
+    with site("nginx", Settings(place)) as running:
+        answers: list[str] = []
+        asking = threading.Thread(target=lambda: answers.append(fetch(running.port, "/hold?gate=quit").text))
+        asking.start()
+        wait_until(lambda: "running quit" in running.settings.journal())
+        asked = ask(running)
+        wait_until(lambda: len(running.master.workers("idle")) == 0 or running.master.process.poll() is not None)
+        assert running.master.process.poll() is None
+        running.settings.open_gate("quit")
+        asking.join(15)
+        assert answers == ["held\n"]
+        assert running.master.wait() == 0
+        assert asked is None or asked.wait() == 0, asked.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_fast_stop_does_not_wait_for_requests(place: Path, number: signal.Signals) -> None:
+    with site("nginx", Settings(place)) as running:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            try:
+                statuses.append(fetch(running.port, "/hold?gate=never").status)
+            except (http.client.HTTPException, OSError):
+                statuses.append(0)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        wait_until(lambda: "running never" in running.settings.journal())
+        running.master.signal(number)
+        assert running.master.wait(3) == 0
+        asking.join(15)
+        assert statuses != [200]
+
+
+def test_quit_that_lasts_too_long_is_cut(place: Path) -> None:
+    with site("nginx", Settings(place, {"process_control_timeout": 0.5})) as running:
+        asking = threading.Thread(target=lambda: fetch(running.port, "/hold?gate=never"))
+        asking.start()
+        wait_until(lambda: "running never" in running.settings.journal())
+        running.master.signal(signal.SIGQUIT)
+        assert running.master.wait(5) == 0
+        asking.join(15)
+
+
+def test_stop_removes_everything(place: Path) -> None:
+    settings = Settings(place)
+    with serving(settings) as master:
+        started = descendants(master.pid)
+        assert settings.pid_file.read_text().strip() == str(master.pid)
+        assert settings.socket.is_socket()
+        master.signal(signal.SIGTERM)
+        assert master.wait(5) == 0
+    assert not any(map(alive, started))
+    assert sorted(path.name for path in place.iterdir()) == ["gates", "gateway.log", "settings.json"]
+
+
+def test_second_signal_does_no_harm(place: Path) -> None:
+    with serving(Settings(place)) as master:
+        for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            if master.process.poll() is None:
+                os.kill(master.pid, number)
+        assert master.wait(5) == 0

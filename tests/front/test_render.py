@@ -1,0 +1,166 @@
+"""Configurations as text: the committed ones, and what settings make of them; nginx and lighttpd accept each."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.front import share
+from gateway.front.render import bundled, render
+from gateway.settings import Application, Binding, ConfigError, Pool, Settings
+from tests.end_to_end.running import ENVIRONMENT, ROOT, short_place
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_place() as place:
+        yield place
+
+
+def check(name: str, file: Path, cwd: Path) -> None:
+    """Let the front-end itself read a configuration."""
+    command = (
+        ["nginx", "-p", str(cwd), "-c", str(file), "-t"] if name == "nginx" else ["lighttpd", "-tt", "-f", str(file)]
+    )
+    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr.replace('the "user" directive makes sense only', "")
+
+
+def accepted(name: str, place: Path, text: str) -> str:
+    file = place / f"{name}.conf"
+    file.write_text(text)
+    check(name, file, place)
+    return text
+
+
+@pytest.mark.parametrize("path", bundled())
+def test_committed_files_are_the_rendering_and_are_accepted_where_they_stand(path: str) -> None:
+    assert (ROOT / path).read_text() == bundled()[path]
+    check(path.split("/")[0], ROOT / path, ROOT)
+
+
+def settings(*pools: Pool, **bindings: list[Binding]) -> Settings:
+    """Pools named a, b, … and an application for each list of bindings, in the pool of its name."""
+    named = dict(zip("abc", pools, strict=False))
+    return Settings(
+        pools=named,
+        applications=tuple(Application(name=n, pool=n, app="x:y", bindings=tuple(b)) for n, b in bindings.items()),
+    )
+
+
+ONE = settings(Pool(listen=("/run/gateway/a.sock",)))
+FRONTS = pytest.mark.parametrize("name", ["nginx", "lighttpd"])
+
+
+@FRONTS
+def test_ports_are_those_of_the_bindings(name: str, place: Path) -> None:
+    both = [Binding(hostname="a.example", port=8443), Binding(hostname="b.example", port=8081), Binding(port=8081)]
+    text = accepted(name, place, render(name, settings(*ONE.pools.values(), a=both), run_directory=str(place)))
+    expected = {
+        "nginx": ["listen 8081 default", "listen [::]:8081 ", "listen 8443 ", "listen [::]:8443 "],
+        "lighttpd": ["server.port = 8081\n", '"[::]:8081"', '":8443"', '"[::]:8443"'],
+    }
+    assert [part for part in expected[name] if part not in text] == []
+
+
+@FRONTS
+def test_without_ports_it_is_8080_for_this_machine(name: str) -> None:
+    text = render(name, ONE)
+    assert ("listen 127.0.0.1:8080 default_server;" in text) or ('"127.0.0.1"\nserver.port = 8080\n' in text)
+
+
+@FRONTS
+@pytest.mark.parametrize(
+    ("address", "nginx", "lighttpd"),
+    [
+        ("/run/x.sock", "server unix:/run/x.sock;", '"socket" => "/run/x.sock",'),
+        ("unix:/run/x y.sock", 'server "unix:/run/x y.sock";', '"socket" => "/run/x y.sock",'),
+        ("127.0.0.1:9000", "server 127.0.0.1:9000;", '"host" => "127.0.0.1",\n        "port" => 9000,'),
+        ("[::1]:9000", "server [::1]:9000;", '"host" => "::1",\n        "port" => 9000,'),
+    ],
+)
+def test_addresses_of_pools(name: str, address: str, nginx: str, lighttpd: str, place: Path) -> None:
+    text = accepted(name, place, render(name, settings(Pool(listen=(address,))), run_directory=str(place)))
+    assert {"nginx": nginx, "lighttpd": lighttpd}[name] in text
+
+
+@FRONTS
+def test_size_of_bodies_is_the_pools(name: str) -> None:
+    assert {"nginx": "client_max_body_size 5000;", "lighttpd": "server.max-request-size = 5\n"}[name] in render(
+        name, settings(Pool(listen=("/x",), max_body=5_000))
+    )
+    # 0 would lift the limit in both.
+    assert {"nginx": "client_max_body_size 1;", "lighttpd": "server.max-request-size = 1\n"}[name] in render(
+        name, settings(Pool(listen=("/x",), max_body=0))
+    )
+
+
+def test_nginx_for_sites_enabled_has_no_main_part(place: Path) -> None:
+    part = render("nginx", ONE, complete=False)
+    assert part.splitlines()[-1] == "}"
+    assert "http {" not in part
+    accepted("nginx", place, f"pid {place}/pid;\nevents {{ }}\nhttp {{\n{part}}}\n")
+
+
+def test_users_are_named_only_when_told(place: Path) -> None:
+    for name, lines in {
+        "nginx": ["user www-data;"],
+        "lighttpd": ['server.username = "www-data"', 'server.groupname = "www-data"'],
+    }.items():
+        text = render(name, ONE, user="www-data", group="www-data", run_directory=str(place))
+        assert [line for line in lines if line not in text] == []
+        assert "www-data" not in render(name, ONE)
+
+
+BOUND = settings(
+    Pool(listen=("/run/a.sock",), max_body=1_000),
+    Pool(listen=("/run/b.sock",), max_body=9_000),
+    a=[Binding(), Binding(hostname="shop.example", path="/a+b")],
+    b=[Binding(hostname="*.example"), Binding(hostname="shop.example"), Binding(hostname="bücher.example", path="/x")],
+)
+
+
+@FRONTS
+def test_pools_are_chosen_by_host_and_path(name: str, place: Path) -> None:
+    text = accepted(name, place, render(name, BOUND, run_directory=str(place)))
+    hosts = {
+        "nginx": ["localhost", "*.example", "shop.example", "xn--bcher-kva.example"],
+        "lighttpd": [r"^[^:]+\.example(", r"^shop\.example(", r"^xn\-\-bcher\-kva\.example("],
+    }
+    places = [text.find(host) for host in hosts[name]]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_two_pools_cannot_share_a_host_and_path() -> None:
+    shared = settings(*BOUND.pools.values(), a=[Binding(hostname="x", port=80)], b=[Binding(hostname="x", port=81)])
+    with pytest.raises(ConfigError, match="two pools cannot share both"):
+        render("nginx", shared)
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "options", "message"),
+    [
+        ("apache", Pool(listen=("/x",)), {}, "choose nginx or lighttpd"),
+        ("nginx", Pool(listen=("fd:0",)), {}, r"pools\.a\.listen: .*name a path or IP:PORT"),
+        ("nginx", Pool(), {}, r"pools\.a\.listen"),
+        ("nginx", Pool(listen=("/x",), protocol="scgi"), {}, "speak FastCGI"),
+        ("nginx", Pool(listen=("/x",)), {"static": "/srv/$x"}, "avoid quotes"),
+        ("lighttpd", Pool(listen=("/x",)), {"static": '/srv/"x'}, "avoid quotes"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(name: str, pool: Pool, options: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        render(name, settings(pool), **options)
+
+
+def test_bundled_files_are_found() -> None:
+    assert (share.folder("nginx") / "gateway.conf.j2").is_file()
+    assert (share.folder("lighttpd") / "gateway.conf.j2").is_file()
+    assert (share.folder("static") / "style.css").is_file()
+    assert (share.folder("demo") / "demo.py").is_file()
