@@ -1,8 +1,8 @@
 """What the engine costs: from the bytes of one request, as nginx sends it for `GET /hello`, to the application's call.
 
-The gateway's records, state machine, environ and dispatch and those of flup6, both pure Python, take the request in turn,
-with a new connection for each: once from memory, where reading costs next to nothing, and once from a socket, where each
-side reads in its own way. What follows the call is not counted.
+The gateway's records, state machine, environ and dispatch and those of flup6, both pure Python, take the request in
+turn, with a new connection for each: once from memory, where reading costs next to nothing, and once from a socket,
+where each side reads in its own way. What follows the call is not counted.
 
     python -m benchmarks.engine [REQUESTS]
 """

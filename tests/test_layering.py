@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "declared": {"settings", "net.address"},
     "config": {"config", "declared", "settings", "net.address", "app.bindings"},
 }
-COMMANDS = {"__init__", "__main__", "asking", "asking", "flags", "spawn", "statustable"}
+COMMANDS = {"__init__", "__main__", "asking", "flags", "spawn", "statustable"}
 
 NEVER_IN_PROTOCOL = {"socket", "select", "os", "time", "threading", "asyncio", "logging", "subprocess", "signal"}
 NEVER_IN_APP = {"socket", "select", "selectors", "asyncio", "logging", "subprocess", "signal", "multiprocessing"}

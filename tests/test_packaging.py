@@ -59,7 +59,7 @@ def expected_files() -> Iterator[tuple[str, str]]:
             yield relative, relative
     for name, folder in SHARED.items():
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
+            if path.is_file() and not {"__pycache__", "run"} & set(path.parts):
                 yield str(path.relative_to(ROOT)), f"gateway/share/{name}/{path.relative_to(ROOT / folder)}"
 
 

@@ -56,7 +56,8 @@ class Upload:
         _html()
         if not getattr(file, "filename", ""):
             return render.upload(None, "no file was chosen")
-        digest = hashlib.file_digest(file.file, "sha256").hexdigest()
+        with file.file:
+            digest = hashlib.file_digest(file.file, "sha256").hexdigest()
         return render.upload(web.storage(name=file.filename, size=f"{file.size:,}", sha256=digest), "")
 
 
@@ -98,7 +99,7 @@ def facts() -> list[tuple[str, str, str]]:
     environ = web.ctx.env
     found = [
         ("Front", environ.get("SERVER_SOFTWARE", ""), "took the request and serves /sta itself"),
-        ("Worker", f"process {os.getpid()}", f"its request number {next(requests)}; reload to meet its siblings"),
+        ("Worker", f"process {os.getpid()}", f"its request number {next(requests)} since it started"),
         ("Pool", environ.get("gateway.pool", ""), f"kept up by process {os.getppid()}"),
         ("Application", environ.get("gateway.application", ""), "chosen by host, port and path"),
         ("Host", web.ctx.host, f"port {environ.get('SERVER_PORT', '')}, mounted at {web.ctx.homepath or '/'}"),

@@ -1,12 +1,7 @@
 #!/usr/bin/env python3
 import web
 
-urls = (
-    "/hello",
-    "hello",
-    "/(.*)",
-    "index",
-)
+urls = ("/hello", "hello", "/(.*)", "index")
 app = web.application(urls, globals(), True)
 
 

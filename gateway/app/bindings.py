@@ -57,7 +57,7 @@ def canonical_host(text: str) -> str:
     if text.startswith("*."):
         return "*." + _canonical_name(text[2:], text)
     if text.startswith("[") or text.count(":") > 1:
-        return canonical_ipv6(text.removeprefix("[").removesuffix("]"))
+        return canonical_ipv6(text[1:-1] if text[0] == "[" and text[-1] == "]" else text)
     return _canonical_name(text, text)
 
 
@@ -109,7 +109,8 @@ def canonical_path(path: str) -> str:
     trimmed = path.rstrip("/")
     segments = trimmed.split("/")
     if (
-        segments[0]
+        not trimmed
+        or segments[0]
         or any(s in ("", ".", "..") for s in segments[1:])
         or not path.isprintable()
         or set("?#%") & set(path)

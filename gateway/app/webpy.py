@@ -13,7 +13,7 @@ import importlib.abc
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from gateway.app.script import offer
@@ -36,13 +36,17 @@ def offer_instead_of_serving() -> None:
     _change("web.httpserver", functools.partial(_offer_first, names=("runsimple",)))
 
 
-def _switch_debug_off(webapi: ModuleType) -> None:
-    webapi.config.debug = False
+# A package named `web` need not be web.py: `web.wsgi` is a usual name in a Django project.
+
+
+def _switch_debug_off(module: ModuleType) -> None:
+    if hasattr(module, "config") and hasattr(module, "ctx"):
+        module.config.debug = False
 
 
 def _switch_autoreload_off(module: ModuleType) -> None:
-    construct = module.application.__init__
-    if hasattr(construct, "__wrapped__"):
+    construct = getattr(getattr(module, "application", None), "__init__", None)
+    if not isinstance(construct, FunctionType) or hasattr(construct, "__wrapped__"):
         return
 
     @functools.wraps(construct)
@@ -54,8 +58,8 @@ def _switch_autoreload_off(module: ModuleType) -> None:
 
 def _offer_first(module: ModuleType, names: Sequence[str]) -> None:
     for name in names:
-        runner = getattr(module, name)
-        if not hasattr(runner, "__wrapped__"):
+        runner = getattr(module, name, None)
+        if runner is not None and not hasattr(runner, "__wrapped__"):
             setattr(module, name, _offering(runner))
 
 

@@ -4,6 +4,7 @@ program, or by hand (the development server).
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import Any
 
@@ -25,6 +26,10 @@ def run_script(path: str, arguments: list[str], pool: Pool | None = None) -> int
     webpy.offer_instead_of_serving()
     if fd_is_listening(0) or cgi.is_cgi():
         webpy.production()
+    else:
+        # Before the script's folder is searched: web.py's documentation calls its script code.py, which is also the name
+        # of the standard library's module that the debugger imports.
+        importlib.import_module("werkzeug.debug")
     try:
         application = capture(path, arguments)
     except OSError as error:

@@ -51,6 +51,7 @@ def up(target: str = "", *, front: str = "", host: str = "127.0.0.1", port: int 
     """
     if not target:
         target, app_dir = "demo:app", app_dir or str(share.folder("demo"))
+    app_dir = os.path.abspath(app_dir) if app_dir else ""
     try:
         with _interruptible(), contextlib.suppress(KeyboardInterrupt):
             name, program = _choose(front)
@@ -197,14 +198,13 @@ class _Child:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End the program: SIGTERM, and SIGKILL for its whole group when that does not help."""
+        """End the program: SIGTERM, then SIGKILL for what is left of its group, as when it died before its workers."""
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
         self._reader.join(1.0)
 
 

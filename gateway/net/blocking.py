@@ -173,7 +173,7 @@ class Driver:
                 log.line(f"connection closed: {event.reason}")
                 self._close(peer)
                 return
-        if not data or (peer.lingering and peer.connection.idle):
+        if not data or peer.connection.closing or (peer.lingering and peer.connection.idle):
             self._close(peer)
             return
         if waited and not peer.connection.between_requests:

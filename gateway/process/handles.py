@@ -82,7 +82,12 @@ class Zygote:
     def discard(self) -> None:
         """End it. Nothing is lost: it holds no request, and its workers are the master's own."""
         self.channel.close()
-        self.process.kill()
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill it; not by Popen.kill, which may reap it behind the back of the master."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
 
 
 def environment(task: Task, identity: Identity | None) -> dict[str, str]:

@@ -227,7 +227,7 @@ class PoolRunner:
             failures = [] if message is None else _read_failures(message)
         except BadMessage as error:
             log.line(f"pool {self.name}: its zygote sent {error}; killed")
-            zygote.process.kill()
+            zygote.kill()
             return
         if message is None:
             self._loop.forget(zygote.channel)  # its end is told by waitpid

@@ -102,6 +102,10 @@ class Connection(Protocol):
     def between_requests(self) -> bool:
         """Not one byte of a next request has been read (a head deadline does not run)."""
 
+    @property
+    def closing(self) -> bool:
+        """The protocol itself has ended all there was, and the connection is to be closed once that is sent."""
+
     def receive_data(self, data: bytes) -> list[Event]:
         """Take bytes read from the peer; return the events they complete, in order. Never raises for what they are."""
 

@@ -80,6 +80,14 @@ def process(environ: Environ, start_response: Any, query: dict[str, str]) -> Ite
 
 
 @page
+def pid(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
+    """Answer after a moment, so that requests at the same time go to different processes."""
+    time.sleep(0.05)
+    start_response("200 OK", TEXT)
+    return [b"%d" % os.getpid()]
+
+
+@page
 def digest(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
     digest, length = hashlib.sha256(), 0
     while piece := environ["wsgi.input"].read(65536):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.browsing import fetch
+from tests.end_to_end.browsing import Post, fetch, over_connections
 from tests.end_to_end.running import (
     HERE,
     ROOT,
@@ -27,7 +26,10 @@ from tests.waiting import free_port, wait_until
 
 
 def spawned(place: Path, port: int, processes: int | None, flags: str = "") -> str:
-    """The bundled configuration with bin-path, for so many processes; None leaves their number to lighttpd."""
+    """The bundled configuration with bin-path, for so many processes; None leaves their number to lighttpd.
+
+    lighttpd starts min-procs of them at once, by default four, and more, up to max-procs, when they do not keep up.
+    """
     user = f"--user {USER}" if USER else ""
     command = place / "serve"
     command.write_text(
@@ -37,19 +39,22 @@ def spawned(place: Path, port: int, processes: int | None, flags: str = "") -> s
     command.chmod(0o755)
     configuration = front_configuration("lighttpd", Settings(place), port, bin_path=str(command))
     assert '"max-procs" => 1,' in configuration
-    return configuration.replace('"max-procs" => 1,', "" if processes is None else f'"max-procs" => {processes},')
+    return configuration.replace(
+        '"max-procs" => 1,', "" if processes is None else f'"min-procs" => {processes}, "max-procs" => {processes},'
+    )
 
 
 def some_pids(port: int) -> set[int]:
-    """The processes that answer twenty requests."""
-    return {json.loads(fetch(port, "/variables").body)["pid"] for _ in range(20)}
+    """The processes that answer twenty requests at the same time."""
+    return {int(body) for _, _, body in over_connections(port, [Post("/pid", b"")] * 20, 20)}
 
 
 @pytest.mark.parametrize(("processes", "expected"), [(5, 5), (None, 4)])
 def test_every_child_serves_and_none_is_left(place: Path, processes: int | None, expected: int) -> None:
     port = free_port()
     with front("lighttpd", place, spawned(place, port, processes), port) as lighttpd:
-        started = wait_until(lambda: len(pids := children(lighttpd.pid)) == expected and pids, what="the processes")
+        wait_until(lambda: len(children(lighttpd.pid)) == expected, what="the processes")
+        started = children(lighttpd.pid)
         waiting = set(started)
 
         def all_have_answered() -> bool:

@@ -38,10 +38,13 @@ def command(place: Path) -> str:
 def test_by_bin_path(place: Path, command: str) -> None:
     port = free_port()
     configuration = front_configuration("lighttpd", Settings(place), port, bin_path=command)
-    with front("lighttpd", place, configuration.replace('"max-procs" => 1', '"max-procs" => 5'), port) as lighttpd:
+    with front(
+        "lighttpd", place, configuration.replace('"max-procs" => 1,', '"min-procs" => 5, "max-procs" => 5,'), port
+    ) as lighttpd:
         answer = fetch(port, "/")
         assert (answer.status, b"Hello" in answer.body) == (200, True), lighttpd.said
-        started = wait_until(lambda: len(pids := children(lighttpd.pid)) == 5 and pids, what="five processes")
+        wait_until(lambda: len(children(lighttpd.pid)) == 5, what="five processes")
+        started = children(lighttpd.pid)
     wait_until(lambda: not any(map(alive, started)), what="the end of what lighttpd started")
 
 

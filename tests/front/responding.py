@@ -20,8 +20,8 @@ class Responder:
     """Listens on a Unix socket. The query of a request says how it is answered:
 
     "" in JSON: its parameters, repeats and body's digest; "stream" a line now and one when `gate` opens; "cut" a line
-    now and a visible abort when `gate` opens; "head" nothing but a 304; "status" 418; "silent" nothing while `gate` is closed;
-    "nonsense" no CGI head.
+    now and a visible abort when `gate` opens; "head" nothing but a 304; "status" 418; "silent" nothing while
+    `gate` is closed; "nonsense" no CGI head; "error" a page of its own.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,8 @@ class Responder:
 
     def close(self) -> None:
         self.gate.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # it has been closed before
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,11 @@ def accepted(name: str, place: Path, text: str) -> str:
 
 
 @pytest.mark.parametrize("path", bundled())
-def test_committed_files_are_the_rendering_and_are_accepted_where_they_stand(path: str) -> None:
+def test_committed_files_are_the_rendering_and_are_accepted_where_they_stand(path: str, place: Path) -> None:
     assert (ROOT / path).read_text() == bundled()[path]
-    check(path.split("/")[0], ROOT / path, ROOT)
+    for folder in ("nginx", "lighttpd", "static", "examples/demo"):
+        shutil.copytree(ROOT / folder, place / folder)
+    check(path.split("/")[0], place / path, place)
 
 
 def settings(*pools: Pool, **bindings: list[Binding]) -> Settings:

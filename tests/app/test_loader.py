@@ -1,0 +1,371 @@
+"""Every way to name an application, and every mistake in it: one message each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import script, webpy
+from gateway.app.loader import LoadError, load
+from gateway.settings import Application
+from tests.app.memory import Served
+
+APP = "def app(environ, start_response):\n    return [b'app']\n"
+
+
+@pytest.fixture(autouse=True)
+def fresh_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Modules, import hooks and arguments of a process that has loaded nothing yet, with tmp_path to import from."""
+    modules, finders, changes, argv = dict(sys.modules), list(sys.meta_path), dict(webpy._changes), sys.argv
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    yield
+    for name in sys.modules.keys() - modules.keys():
+        del sys.modules[name]
+    sys.modules.update(modules)
+    sys.meta_path[:], sys.argv, sys.path[:] = finders, argv, path
+    webpy._changes.clear()
+    webpy._changes.update(changes)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., None]:
+    def write(**modules: str) -> None:
+        for name, text in modules.items():
+            (tmp_path / f"{name}.py").write_text(text)
+
+    return write
+
+
+def mistake(app: str = "", **more: Any) -> LoadError:
+    with pytest.raises(LoadError) as caught:
+        load(Application(name="shop", app=app, **more))
+    assert str(caught.value).startswith("application 'shop': ")
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def run(application: Any) -> Any:
+    return application({}, lambda *head: None)
+
+
+# -- what can be named ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [
+        ("m:app", APP),
+        ("m", APP),
+        ("m", APP.replace("app(", "application(")),
+        ("m:site.app", "import types\n" + APP + "site = types.SimpleNamespace(app=app)\n"),
+        ("m:make()", APP + "def make():\n    return app\n"),
+        ("m:Makers.make()", APP + "class Makers:\n    make = staticmethod(lambda: app)\n"),
+        ("m:App", "class App:\n    def __new__(cls, environ, start_response):\n        return [b'app']\n"),
+        (
+            "m:app",
+            "class App:\n    def __call__(self, environ, start_response):\n        return [b'app']\napp = App()\n",
+        ),
+        ("m:app", "class App:\n    def wsgifunc(self):\n        return lambda *a: [b'app']\napp = App()\n"),
+    ],
+)
+def test_what_can_be_named(write: Callable[..., None], app: str, text: str) -> None:
+    write(m=text)
+    assert run(load(Application(app=app))) == [b"app"]
+
+
+def test_a_module_in_a_package(tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "web.py").write_text(APP)
+    assert run(load(Application(app="shop.web:app"))) == [b"app"]
+
+
+CLASS = (
+    "class Shop:\n    def __init__(self, settings):\n        self.settings = settings\n"
+    "    def __call__(self, environ, start_response):\n        return [self.settings['connstr'].encode()]\n"
+)
+
+
+def test_a_class_is_instantiated_with_its_settings(write: Callable[..., None]) -> None:
+    write(m=CLASS)
+    application = Application(name="shop", moduleName="m", className="Shop", settings={"connstr": "sqlite://"})
+    assert run(load(application)) == [b"sqlite://"]
+
+
+def test_the_process_environment_is_left_alone(write: Callable[..., None]) -> None:
+    write(m=APP)
+    before = dict(os.environ)
+    load(Application(app="m:app"))
+    assert dict(os.environ) == before
+
+
+# -- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("app", ["", ":app", "m:", "m:app:x", "m app", "m:app(1)", "m/app.py", "..m", "m:app."])
+def test_what_is_no_name(app: str) -> None:
+    assert "provide a WSGI application as module:callable" in str(mistake(app))
+
+
+def test_an_application_without_a_name_is_called_by_its_target() -> None:
+    with pytest.raises(LoadError, match="^application 'no_such_module:app': "):
+        load(Application(app="no_such_module:app"))
+
+
+@pytest.mark.parametrize("app", ["no_such_module:app", "no_such_module.web:app", "m.web:app"])
+def test_a_module_that_is_not_there(write: Callable[..., None], app: str) -> None:
+    write(m=APP)
+    error = mistake(app)
+    missing = "m.web" if app[0] == "m" else "no_such_module"
+    assert f"there is no module '{missing}': check the spelling, and that app_dir" in str(error)
+    assert error.traceback == ""
+
+
+def test_a_module_that_imports_what_is_not_there(write: Callable[..., None]) -> None:
+    write(m="# a comment\nimport no_such_module\n")
+    error = mistake("m:app")
+    assert "module 'm' imports 'no_such_module', which is not installed" in str(error)
+    lines = error.traceback.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[1].endswith('m.py", line 2, in <module>')
+    assert lines[-1] == "ModuleNotFoundError: No module named 'no_such_module'"
+
+
+def test_a_syntax_error(write: Callable[..., None], tmp_path: Path) -> None:
+    write(m="x = 1\ndef broken(:\n")
+    error = mistake("m:app")
+    assert f"module 'm' has a syntax error: {tmp_path}/m.py, line 2: " in str(error)
+    assert error.traceback.startswith(f'  File "{tmp_path}/m.py", line 2')
+
+
+def test_an_exception_on_import(write: Callable[..., None]) -> None:
+    write(m="import inner\n", inner="\n\nraise ValueError('no\\nconnection')\n")
+    error = mistake("m:app")
+    assert "module 'm' raised ValueError while it was imported: no" in str(error)
+    lines = error.traceback.splitlines()
+    assert lines[1].endswith('m.py", line 1, in <module>')
+    assert not any("importlib" in line or "gateway" in line for line in lines)
+
+
+def test_an_exception_without_a_message(write: Callable[..., None]) -> None:
+    write(m="raise ValueError\n")
+    assert "raised ValueError while it was imported: no message" in str(mistake("m:app"))
+
+
+@pytest.mark.parametrize("statement", ["raise SystemExit(3)", "import sys; sys.exit(3)"])
+def test_sys_exit_on_import(write: Callable[..., None], statement: str) -> None:
+    write(m=f"{statement}\n")
+    error = mistake("m:app")
+    assert "module 'm' called sys.exit(3) while it was imported: put that below if __name__" in str(error)
+    assert error.traceback.endswith("SystemExit: 3\n")
+
+
+def test_ctrl_c_during_an_import_is_not_a_mistake(write: Callable[..., None]) -> None:
+    write(m="raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        load(Application(app="m:app"))
+
+
+@pytest.mark.parametrize(
+    ("app", "message"),
+    [
+        ("m:aplication", "module 'm' has no 'aplication': did you mean 'application'?"),
+        ("m:zzz", "module 'm' has no 'zzz': write the name of its WSGI callable"),
+        ("m:application.app", "'application' has no 'app'"),
+        ("m:number", "m:number is of type int, not a WSGI callable"),
+        ("m:number()", "m:number is of type int, not a factory: leave out the ()"),
+        ("m:broken()", "m:broken() raised ValueError when it was called: broken"),
+        ("m:leaving()", "m:leaving() called sys.exit(None) when it was called"),
+        ("m:nothing()", "m:nothing() is of type NoneType, not a WSGI callable"),
+        ("m:webpy", "m:webpy.wsgifunc() raised KeyError when it was called"),
+        ("m:later", "m:later is an ASGI application"),
+        ("m:later_object", "m:later_object is an ASGI application"),
+        ("bare", "module 'bare' has neither application nor app: write bare:NAME"),
+    ],
+)
+def test_what_is_no_application(write: Callable[..., None], app: str, message: str) -> None:
+    write(
+        bare="",
+        m="""
+import sys
+def application(environ, start_response): ...
+number = 1
+def broken(): raise ValueError("broken")
+def leaving(): sys.exit()
+def nothing(): ...
+class Webpy:
+    def wsgifunc(self): raise KeyError("x")
+webpy = Webpy()
+async def later(scope, receive, send): ...
+class Later:
+    async def __call__(self, scope, receive, send): ...
+later_object = Later()
+""",
+    )
+    assert message in str(mistake(app))
+
+
+def test_the_traceback_of_a_factory_begins_in_the_factory(write: Callable[..., None]) -> None:
+    write(m="def make():\n    return 1 / 0\n")
+    lines = mistake("m:make()").traceback.splitlines()
+    assert lines[1].endswith('m.py", line 2, in make')
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"moduleName": "m"}, "className is missing"),
+        ({"className": "Shop"}, "moduleName is missing"),
+        ({"moduleName": "no_such_module", "className": "Shop"}, "there is no module 'no_such_module'"),
+        ({"moduleName": "m", "className": "Shopp"}, "module 'm' has no class 'Shopp': did you mean 'Shop'?"),
+        ({"moduleName": "m", "className": "number"}, "m.number is of type int, not a class"),
+        (
+            {"moduleName": "m", "className": "Bare"},
+            "class m.Bare raised TypeError when it was instantiated with settings",
+        ),
+        ({"moduleName": "m", "className": "Idle"}, "an instance of m.Idle is of type Idle, not a WSGI callable"),
+    ],
+)
+def test_mistakes_with_a_class(write: Callable[..., None], settings: dict[str, str], message: str) -> None:
+    write(
+        m=CLASS + "number = 1\nclass Bare: ...\nclass Idle:\n    def __init__(self, settings): ...\n",
+    )
+    assert message in str(mistake(**settings))
+
+
+# -- start scripts ----------------------------------------------------------------------------------------------------
+
+
+def test_a_start_script(write: Callable[..., None]) -> None:
+    write(start="import gateway.app.script as s\n" + APP + "if __name__ == '__main__':\n    s.offer(app)\n    1 / 0\n")
+    assert run(load(Application(script="start.py"))) == [b"app"]
+    assert sys.argv == ["start.py"]
+    assert sys.modules["__main__"].__dict__["app"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot read the start script 'start.py': No such file or directory"),
+        ("x = 1", "start.py ended without serving; end it with gateway.run(application)"),
+        ("1 / 0", "script 'start.py' raised ZeroDivisionError while it ran"),
+        ("open('missing')", "script 'start.py' raised FileNotFoundError while it ran"),
+        ("raise SystemExit", "script 'start.py' called sys.exit(None) while it ran"),
+        ("import gateway.app.script as s; s.offer(1)", "what script 'start.py' serves is of type int"),
+        ("(", "script 'start.py' raised SyntaxError while it ran"),
+    ],
+)
+def test_mistakes_of_a_start_script(write: Callable[..., None], text: str | None, message: str) -> None:
+    if text is not None:
+        write(start=text)
+    assert message in str(mistake(script="start.py"))
+
+
+def test_outside_of_a_start_script_an_offer_is_nobodys() -> None:
+    script.offer(object())
+
+
+# -- web.py -----------------------------------------------------------------------------------------------------------
+
+WEBPY = """
+import web
+urls = ("/raise", "Raise", "/.*", "Hello")
+class Hello:
+    def GET(self):
+        return "debug is " + str(web.config.debug)
+class Raise:
+    def GET(self):
+        secret = "in the source"
+        raise ValueError(secret)
+app = web.application(urls, globals(){autoreload})
+"""
+
+
+@pytest.fixture
+def without_webpy() -> None:
+    for name in [name for name in sys.modules if name == "web" or name.startswith("web.")]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("without_webpy")
+@pytest.mark.parametrize("autoreload", ["", ", True", ", autoreload=True", ", False"])
+@pytest.mark.parametrize("more", ["", "web.config.debug = True\n"])
+def test_webpy_is_in_production_mode(write: Callable[..., None], autoreload: str, more: str) -> None:
+    write(m=WEBPY.format(autoreload=autoreload) + more)
+    served = Served(load(Application(app="m:app")))
+    assert served.ask(PATH_INFO="/", REQUEST_URI="/").status == 200
+    assert served.exchange.body == b"debug is False"
+    assert served.ask(PATH_INFO="/raise", REQUEST_URI="/raise").status == 500
+    assert b"source" not in served.exchange.answer
+    assert any("ValueError: in the source" in line for line in served.log)
+    loadhooks = [processor.__closure__[0].cell_contents for processor in sys.modules["m"].app.processors]
+    assert "Reloader" not in str(loadhooks)
+    assert "reload_mapping" not in str(loadhooks)
+
+
+@pytest.mark.usefixtures("without_webpy")
+def test_webpy_imported_before_is_changed_as_well(write: Callable[..., None]) -> None:
+    import web
+
+    write(m=WEBPY.format(autoreload=", True"))
+    application = load(Application(app="m:app"))
+    load(Application(app="m:app"))
+    assert application
+    assert web.config.debug is False
+    assert len(sys.modules["m"].app.processors) == 2
+
+
+@pytest.mark.usefixtures("without_webpy")
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "app.run()",
+        "web.wsgi.runwsgi(app.wsgifunc())",
+        "web.wsgi.runfcgi(app.wsgifunc(), None)",
+        "web.httpserver.runsimple(app.wsgifunc())",
+        "web.wsgi.runwsgi = lambda func, addr=None: web.wsgi.runfcgi(func, addr)\napp.run()",
+    ],
+)
+def test_a_webpy_script_offers_what_it_would_run(write: Callable[..., None], ending: str) -> None:
+    write(code=WEBPY.format(autoreload=", True") + ending + "\n")
+    served = Served(load(Application(script="code.py")))
+    served.ask(PATH_INFO="/", REQUEST_URI="/")
+    assert served.exchange.body == b"debug is False"
+
+
+@pytest.mark.usefixtures("without_webpy")
+def test_webpys_runners_run_where_no_script_is_captured() -> None:
+    webpy.offer_instead_of_serving()
+    webpy.offer_instead_of_serving()
+    import web.wsgi
+
+    called: list[Any] = []
+    web.wsgi.runwsgi.__wrapped__.__globals__["httpserver"].runsimple = lambda *arguments: called.append(arguments)
+    web.wsgi.runwsgi("application")
+    assert called
+    assert called[0][0] == "application"
+
+
+@pytest.mark.usefixtures("without_webpy")
+@pytest.mark.parametrize("module", ["wsgi", "application", "webapi", "httpserver"])
+def test_another_package_of_webpys_name_is_left_alone(tmp_path: Path, module: str) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "__init__.py").write_text("")
+    (tmp_path / "web" / f"{module}.py").write_text(APP.replace("app(", "application("))
+    webpy.offer_instead_of_serving()
+    assert run(load(Application(app=f"web.{module}:application"))) == [b"app"]
+    assert "there is no module 'web.wsgi2'" in str(mistake("web.wsgi2:application"))
+
+
+@pytest.mark.usefixtures("without_webpy")
+def test_a_module_of_webpys_name_that_is_missing_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "__init__.py").write_text("")
+    webpy.offer_instead_of_serving()
+    assert "there is no module 'web.wsgi'" in str(mistake("web.wsgi:application"))

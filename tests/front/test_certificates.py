@@ -1,0 +1,98 @@
+"""TLS with client certificates: what nginx and lighttpd tell the pool about them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.front.render import render
+from gateway.settings import Pool, Settings
+from tests.end_to_end.running import USER, front, short_place
+from tests.front.responding import responding
+from tests.waiting import free_port
+
+
+def openssl(*words: str, cwd: Path) -> None:
+    subprocess.run(["openssl", *words], cwd=cwd, check=True, capture_output=True, timeout=30)
+
+
+def issue(place: Path, name: str, common_name: str, ca: str = "") -> None:
+    """A key, and a certificate signed by `ca`, or by itself."""
+    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key", cwd=place)
+    subject = f"/O=Gateway/CN={common_name}"
+    if not ca:
+        openssl(
+            "req",
+            "-new",
+            "-x509",
+            "-days",
+            "2",
+            "-key",
+            f"{name}.key",
+            "-subj",
+            subject,
+            "-out",
+            f"{name}.pem",
+            cwd=place,
+        )
+        return
+    openssl("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr", cwd=place)
+    signing = ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-set_serial", "0x1234", "-days", "2"]
+    openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem", cwd=place)
+
+
+@pytest.fixture(scope="module", params=["nginx", "lighttpd"])
+def site(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, Path]]:
+    port = free_port()
+    with short_place() as place, responding(place / "pool.sock") as responder:
+        issue(place, "ca", "authority")
+        issue(place, "server", "localhost", "ca")
+        issue(place, "alice", "alice", "ca")
+        (place / "server.key").chmod(0o600)
+        text = render(
+            request.param,
+            Settings(pools={"main": Pool(listen=(responder.path,))}),
+            listen=f"127.0.0.1:{port}",
+            run_directory=str(place),
+            user=USER if request.param == "nginx" else "",
+            certificate=str(place / "server.pem"),
+            certificate_key=str(place / "server.key"),
+            client_ca=str(place / "ca.pem"),
+        )
+        with front(request.param, place, text, port):
+            yield request.param, port, place
+
+
+def ask(site: tuple[str, int, Path], client: str = "") -> dict[str, str]:
+    _, port, place = site
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(place / "ca.pem")
+    if client:
+        context.load_cert_chain(place / f"{client}.pem", place / f"{client}.key")
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=15, context=context)
+    connection.request("GET", "/", headers={"SSL_CLIENT_VERIFY": "SUCCESS", "Remote-User": "root"})
+    params: dict[str, str] = json.loads(connection.getresponse().read())["params"]
+    connection.close()
+    return params
+
+
+def test_a_verified_certificate_names_the_user(site: tuple[str, int, Path]) -> None:
+    params = ask(site, "alice")
+    assert (params["REQUEST_SCHEME"], params["HTTPS"], params["SSL_CLIENT_VERIFY"]) == ("https", "on", "SUCCESS")
+    for name in ("REMOTE_USER", "SSL_CLIENT_S_DN"):
+        # nginx writes CN=alice,O=Gateway and lighttpd O = Gateway, CN = alice.
+        assert sorted(params[name].replace(" ", "").split(",")) == ["CN=alice", "O=Gateway"]
+    assert params["SSL_CLIENT_M_SERIAL"] == "1234"
+
+
+def test_without_a_certificate_nobody_is_named(site: tuple[str, int, Path]) -> None:
+    params = ask(site)
+    assert params["SSL_CLIENT_VERIFY"] == "NONE"
+    assert not {"REMOTE_USER", "SSL_CLIENT_S_DN"} & params.keys()
