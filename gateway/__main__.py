@@ -160,7 +160,7 @@ def front(name: str, target: str, pool: str, part: bool, **options: Any) -> int:
 @click.argument("target", default="")
 @click.option("--front", default="", metavar="NAME", help="lighttpd, nginx or embedded (default: the first installed)")
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to show it at (default: 127.0.0.1)")
-@click.option("--port", default=8080, metavar="N", help="port to show it at (default: 8080)")
+@click.option("--port", default=8080, type=click.IntRange(1, 65535), metavar="N", help="port to show it at (default: 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
 def up(target: str, **options: Any) -> int:
     """Serve behind a front-end, here and now.
@@ -175,7 +175,7 @@ def up(target: str, **options: Any) -> int:
 @gateway.command()
 @click.argument("target", default="")
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default: 127.0.0.1)")
-@click.option("--port", default=None, type=int, metavar="N", help="port to listen on (default: $PORT, else 8080)")
+@click.option("--port", default=None, type=click.IntRange(0, 65535), metavar="N", help="port to listen on (default: $PORT, else 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
 def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
     """Serve with debugger and reloader.
@@ -367,4 +367,6 @@ def _tell(*messages: str) -> None:
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        del sys.path[0]  # `python -m` puts the working directory there; for applications, app_dir does that
     sys.exit(main())

@@ -59,6 +59,7 @@ class Dispatcher:
         unknown_host: int = 503,
         max_body: int = 0,
         multiprocess: bool = True,
+        pool: str = "",
         on_request: Callable[[str, str, str], None] | None = None,
     ) -> None:
         """`max_body` in bytes, 0 for no limit. Raises BindingConflict and ValueError for bindings that cannot be."""
@@ -73,6 +74,7 @@ class Dispatcher:
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
             "wsgi.input_terminated": True,
+            "gateway.pool": pool,
         }
         self._bindings = Bindings(entries)
         self._errors = errors
@@ -98,7 +100,7 @@ class Dispatcher:
 
     def _prepare(self, environ: dict[str, Any], repeats: Sequence[tuple[str, str]], exchange: Exchange) -> Application:
         """Complete the environ and find who gets it. Raises Rejected."""
-        normalise(environ, repeats)
+        normalise(environ, repeats, len(self.base))
         host, port = host_and_port(environ, self._port_from)
         path, prefix = request_path(environ)
         found = self._bindings.find(host, port, path)
@@ -108,6 +110,7 @@ class Dispatcher:
         if site.application is None:
             raise Rejected(503, site.error or f"application {site.name!r} is not running")
         mount(environ, path, bound_prefix or prefix)
+        environ["gateway.application"] = site.name
         length = environ.get("CONTENT_LENGTH")
         size = None if length is None else int(length)
         if size is not None and size > self._max_body:

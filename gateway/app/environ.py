@@ -47,16 +47,17 @@ _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 _SAFE = "/:@!$&'()*+,;=~"  # of a path, what quote() leaves (RFC 3986 §3.3)
 
 
-def normalise(params: dict[str, Any], repeats: Iterable[tuple[str, str]]) -> None:
+def normalise(params: dict[str, Any], repeats: Iterable[tuple[str, str]], own: int = 0) -> None:
     """Make an environ of a request's parameters, in place; `wsgi.input` and the path are not its business.
 
-    `repeats` holds the pairs whose names were there already. Raises Rejected (400).
+    `repeats` holds the pairs whose names were there already. The first `own` keys of `params` are the gateway's, and
+    their values need not be strings; all others are. Raises Rejected (400, 413).
     """
     for name, value in repeats:
         _repeat(params, name, value)
     for name in _DROPPED:
         params.pop(name, None)
-    _refuse_controls(params)
+    _refuse_controls(params, own)
     _check_length(params)
     get = params.get
     if get("CONTENT_TYPE") == "":
@@ -90,9 +91,11 @@ def _repeat(params: dict[str, Any], name: str, value: str) -> None:
         raise Rejected(400, f"{name} came twice, as {known!r:.80} and {value!r:.80}")
 
 
-def _refuse_controls(params: dict[str, Any]) -> None:
+def _refuse_controls(params: dict[str, Any], own: int) -> None:
     """All names and values are searched at once: joining is cheap, and these three characters never occur rightly."""
-    text = "".join([value for value in params.values() if value.__class__ is str]) + "".join(params)
+    values = list(params.values())
+    del values[:own]
+    text = "".join(values) + "".join(params)
     if "\n" in text or "\r" in text or "\0" in text:
         raise Rejected(400, "a parameter holds NUL, CR or LF")
 
@@ -171,8 +174,12 @@ def _ipv6(text: str) -> tuple[str, str | None]:
 
 
 def _server_port(text: str) -> int:
-    if text.isascii() and text.isdigit() and text[0] != "0" and len(text) < 6 and int(text) < 65536:
-        return int(text)
+    try:
+        port = int(text)
+    except ValueError:
+        port = 0
+    if 0 < port < 65536 and str(port) == text:  # no sign, space, underscore or leading zero
+        return port
     raise Rejected(400, f"SERVER_PORT is {text!r:.80}")
 
 

@@ -11,6 +11,7 @@ from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, Violation
 
 _BUFFERED_ANSWER = 65_536  # bytes of an answer that are kept back to be sent at once
+_ABORT_SECONDS = 0.1  # how long the front-end has to read what came before an abort
 _ABORTED = "the front-end aborted the request"
 
 
@@ -96,6 +97,9 @@ class Conversation:
             self._gone = ""
             self._answer = []
             return self.finish()
+        if self._try_to_transmit():
+            # lighttpd 1.4.69 takes what it reads in one go, abort included, for a whole answer.
+            self._stream.wait_until_read(_ABORT_SECONDS)
         self._answer.append(self._connection.abort())
         self._try_to_transmit()
         return False

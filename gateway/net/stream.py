@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import struct
+import termios
+import time
 from collections.abc import Sequence
 
 _CHUNK = 65_536  # bytes read at once: the longest FastCGI record's content, and a pipe's worth
+_INT = struct.Struct("i")
 
 
 class StreamClosed(OSError):
@@ -53,6 +58,16 @@ class Stream:
             rest = rest[sent:]
             if not self._wait(select.POLLOUT, seconds):
                 raise StreamClosed(f"the front-end took nothing for {seconds:g} seconds")
+
+    def wait_until_read(self, seconds: float) -> None:
+        """Wait until the peer has read all that was sent, or is gone, but no longer than `seconds`."""
+        waiter = select.poll()
+        waiter.register(self.fd, 0)  # only hang-up and error: there is no event for an emptied send queue
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not waiter.poll(1):
+            [unread] = _INT.unpack(fcntl.ioctl(self.fd, termios.TIOCOUTQ, bytes(_INT.size)))
+            if not unread:
+                return
 
     def end_sending(self) -> None:
         """Tell the peer that no more will come, while still reading what it sends (shutdown(2), SHUT_WR)."""

@@ -42,6 +42,7 @@ def main(channel_fd: int) -> None:
         port_from=task.pool.port_from,
         unknown_host=task.pool.unknown_host,
         max_body=task.pool.max_body,
+        pool=task.name,
     )
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
@@ -58,7 +59,7 @@ def _settle_in(task: Task) -> None:
     os.dup2(null, 0)
     os.close(null)
     set_name(f"gateway: {task.name}")
-    sys.path.insert(0, os.path.abspath(task.pool.app_dir or "."))
+    sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
 
 
 def _probe(task: Task, dispatcher: Dispatcher) -> None:

@@ -14,7 +14,7 @@ from gateway.settings import Binding
 
 
 class MemoryExchange:
-    """`pieces` are the body as it comes. `cut` lets it end short of its end, `leaves_after` counts the sends that work."""
+    """`pieces` are the body as it comes. `cut`: it never ends well. `leaves_after`: so many sends work, and no more."""
 
     def __init__(self, pieces: Iterable[bytes] = (), *, cut: bool = False, leaves_after: int | None = None) -> None:
         self.pieces: Iterator[bytes] = iter(pieces)

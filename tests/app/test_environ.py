@@ -32,7 +32,7 @@ def test_what_nginx_sends_for_get_keeps_all_but_the_empty_ones() -> None:
     assert environ["wsgi.input_terminated"] is True
 
 
-@pytest.mark.parametrize("bad", ["\0", "\r", "\n", "a\r\nb", "\x00"])
+@pytest.mark.parametrize("bad", ["\0", "\r", "\n", "a\r\nb"])
 def test_nul_cr_and_lf_are_refused_in_values_and_names(bad: str) -> None:
     for params in ({"PATH_INFO": "/a" + bad}, {"HTTP_X": bad}, {"X" + bad: ""}, {"SERVER_SOFTWARE": bad}):
         with pytest.raises(Rejected, match="NUL, CR or LF") as caught:
@@ -118,7 +118,7 @@ def test_no_parameter_replaces_a_key_of_ours_or_reaches_the_process() -> None:
     before = dict(os.environ)
     for _ in range(100):
         environ: dict[str, Any] = ours | NGINX | {"LD_PRELOAD": "1", "PYTHONPATH": "1", "PATH": "1", "PHP_VALUE": "1"}
-        normalise(environ, [(name, "evil") for name in HOSTILE])
+        normalise(environ, [(name, "evil") for name in HOSTILE], len(ours))
         assert {name: environ[name] for name in ours} == ours
     assert dict(os.environ) == before
 

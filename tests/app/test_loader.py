@@ -114,7 +114,7 @@ def test_what_is_no_name(app: str) -> None:
 
 
 def test_an_application_without_a_name_is_called_by_its_target() -> None:
-    with pytest.raises(LoadError, match="^application 'no_such_module:app': "):
+    with pytest.raises(LoadError, match=r"^application 'no_such_module:app': "):
         load(Application(app="no_such_module:app"))
 
 
@@ -340,7 +340,10 @@ def test_a_webpy_script_offers_what_it_would_run(write: Callable[..., None], end
 
 
 @pytest.mark.usefixtures("without_webpy")
-def test_webpys_runners_run_where_no_script_is_captured() -> None:
+def test_webpys_runners_run_where_no_script_is_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVER_SOFTWARE", "PHP_FCGI_CHILDREN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "argv", ["code.py"])
     webpy.offer_instead_of_serving()
     webpy.offer_instead_of_serving()
     import web.wsgi

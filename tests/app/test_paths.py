@@ -97,7 +97,7 @@ def test_dot_segments_that_the_front_end_left_stay() -> None:
 
 
 def test_a_prefix_cannot_be_left_by_dot_segments() -> None:
-    """The front-end sent /app/admin here by its rules for /app; it must not become /admin, which has rules of its own."""
+    """The front-end sent /app/admin here by its rules for /app; /admin may have rules of its own."""
     for uri in ("/x/../app/admin", "/x/%2e%2e/app/admin", "//app/admin", "/%61pp/admin", "/elsewhere"):
         assert placed({"SCRIPT_NAME": "/app", "PATH_INFO": "/admin", "REQUEST_URI": uri}, "") == ("/app", "/admin")
 

@@ -53,7 +53,7 @@ def assert_error_page(served: Served, result: Result, status: int = 500) -> None
     )
 
 
-# -- whole answers --------------------------------------------------------------------------------------------------
+# -- whole answers -----------------------------------------------------------------------------------------------------
 
 
 def test_hello_is_one_send() -> None:
@@ -174,7 +174,7 @@ def test_the_applications_header_list_is_left_alone() -> None:
     assert headers == [("Content-Type", "text/plain")]
 
 
-# -- write() ----------------------------------------------------------------------------------------------------------
+# -- write() -----------------------------------------------------------------------------------------------------------
 
 
 def test_write_goes_out_at_once_and_before_the_body() -> None:
@@ -208,7 +208,7 @@ def test_write_takes_bytes_alone(data: Any) -> None:
     ]
 
 
-# -- start_response with exc_info ---------------------------------------------------------------------------------------
+# -- start_response with exc_info --------------------------------------------------------------------------------------
 
 
 def test_exc_info_replaces_a_head_that_was_not_sent() -> None:
@@ -255,7 +255,7 @@ def test_start_response_twice_is_an_error() -> None:
     assert "called start_response twice" in served.log[0]
 
 
-# -- what breaks PEP 3333 ---------------------------------------------------------------------------------------------
+# -- what breaks PEP 3333 ----------------------------------------------------------------------------------------------
 
 BAD_STATUS = ["", "OK", "20 OK", "2000 OK", "200OK", "200 OK\r\nX: y", "200 OK\n", "200 \0", "100 Continue", "101 X",
               "099 X", "200 ☕", b"200 OK", 200, None, "\uff12\uff10\uff10 OK", "200\tOK"]  # fmt: skip
@@ -361,7 +361,7 @@ def test_a_body_that_cannot_be_iterated_is_a_500() -> None:
     assert served.log[-1] == "TypeError: 'int' object is not iterable"
 
 
-# -- Content-Length is kept -------------------------------------------------------------------------------------------
+# -- Content-Length is kept --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("body", [[b"x" * 20], [b"x" * 5] * 4, Closing([b"x" * 8] * 3), Closing([b"x" * 10, b"x"])])
@@ -401,7 +401,7 @@ def test_exactly_what_was_announced() -> None:
     assert (body.taken, body.closed, served.log) == (3, 1, [])
 
 
-# -- exceptions -------------------------------------------------------------------------------------------------------
+# -- exceptions --------------------------------------------------------------------------------------------------------
 
 FAILURES = [
     ValueError("boom"),
@@ -494,7 +494,7 @@ def test_a_tuple_with_a_close_is_closed() -> None:
     assert closed == [1]
 
 
-# -- the front-end leaves -----------------------------------------------------------------------------------------------
+# -- the front-end leaves ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("leaves_after", [0, 1, 3])
@@ -519,7 +519,7 @@ def test_a_front_end_that_leaves_during_a_write_before_any_status_is_known() -> 
     assert served.ask(MemoryExchange(leaves_after=0)) == Result(500, complete=False)
 
 
-# -- the body is cut, or too large ----------------------------------------------------------------------------------------
+# -- the body is cut, or too large -------------------------------------------------------------------------------------
 
 
 def reading(environ: Environ, start_response: StartResponse) -> list[bytes]:
@@ -552,7 +552,7 @@ def test_a_body_over_the_limit_is_a_cut_answer_after_the_first_byte() -> None:
     assert served.ask(MemoryExchange([b"x" * 11]), REQUEST_METHOD="POST") == Result(200, complete=False)
 
 
-# -- wsgi.file_wrapper --------------------------------------------------------------------------------------------------
+# -- wsgi.file_wrapper -------------------------------------------------------------------------------------------------
 
 
 def test_a_file_is_sent_in_blocks_and_closed() -> None:

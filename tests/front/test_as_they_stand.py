@@ -53,7 +53,7 @@ def shown(port: int, server: str) -> None:
 def test_before_a_pool(checkout: tuple[Path, int], name: str) -> None:
     place, port = checkout
     socket = f"{place}/examples/demo/run/gateway.sock"
-    serve = [*GATEWAY, "serve", "demo:app", "--app-dir", f"{place}/examples/demo", "--listen", socket, *AS_ROOT["gateway"]]
+    serve = [*GATEWAY, "serve", "demo:app", "--app-dir", "examples/demo", "--listen", socket, *AS_ROOT["gateway"]]
     start = {
         "nginx": ["nginx", "-p", ".", "-c", "nginx/gateway.conf", *AS_ROOT["nginx"]],
         "lighttpd": ["lighttpd", "-D", "-f", "lighttpd/gateway.conf"],
