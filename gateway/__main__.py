@@ -19,6 +19,7 @@ from gateway.net.control import ControlError, call
 from gateway.net.listeners import ListenError, fd_is_listening
 from gateway.settings import ConfigError, Pool, Settings
 
+_port = click.IntRange(1, 65_535)
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
 
 
@@ -160,7 +161,7 @@ def front(name: str, target: str, pool: str, part: bool, **options: Any) -> int:
 @click.argument("target", default="")
 @click.option("--front", default="", metavar="NAME", help="lighttpd, nginx or embedded (default: the first installed)")
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to show it at (default: 127.0.0.1)")
-@click.option("--port", default=8080, type=click.IntRange(1, 65535), metavar="N", help="port to show it at (default: 8080)")
+@click.option("--port", default=8080, type=_port, metavar="N", help="port to show it at (default: 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
 def up(target: str, **options: Any) -> int:
     """Serve behind a front-end, here and now.
@@ -175,7 +176,7 @@ def up(target: str, **options: Any) -> int:
 @gateway.command()
 @click.argument("target", default="")
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default: 127.0.0.1)")
-@click.option("--port", default=None, type=click.IntRange(0, 65535), metavar="N", help="port to listen on (default: $PORT, else 8080)")
+@click.option("--port", default=None, type=_port, metavar="N", help="port to listen on (default: $PORT, else 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
 def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
     """Serve with debugger and reloader.

@@ -13,8 +13,8 @@ from typing import Any
 def setting(default: Any, text: str, **more: Any) -> Any:
     """Declare a setting with its default and its text for `--help` and the reference.
 
-    `more`: `at_least` (smallest number), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the value is
-    one that `net.address` reads).
+    `more`: `at_least` (smallest number), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the value
+    is one that `net.address` reads).
     """
     return dataclasses.field(default=default, metadata={"text": text, **more})
 
@@ -86,7 +86,9 @@ class Pool:
         30.0, "longest pause of a front-end that takes no more of an answer", unit="seconds", at_least=0.1
     )
     keepalive_timeout: float = setting(75.0, "how long a kept connection may be idle", unit="seconds", at_least=0.1)
-    max_body: int = setting(104_857_600, 'largest request body; "100M" may be written', unit="bytes", at_least=0)
+    max_body: int = setting(
+        104_857_600, 'largest request body; 0 for no limit; "100M" may be written', unit="bytes", at_least=0
+    )
     port_from: str = setting("server", "what the port of a binding is compared with", choices=("server", "host"))
     unknown_host: int = setting(503, "status for a host that nothing is bound to", choices=(503, 421))
     clear_env: bool | None = setting(None, "drop the environment of gateway; default: true where `user` changes")
@@ -99,7 +101,7 @@ class Gateway:
     """What concerns the master alone."""
 
     control: str = setting(
-        "", "Unix socket for gateway status, reload and stop; default: beside the default listen socket"
+        "", "Unix socket for gateway status, reload and stop; default: beside the first listen socket"
     )
     pid_file: str = setting("", "file that holds the master's process ID")
     error_log: str = setting("stderr", "file of the error log, or stderr")

@@ -1,4 +1,4 @@
-"""Start scripts: run one as `__main__` up to the point where it would serve, and take the application it would serve."""
+"""Start scripts: run one as `__main__` up to where it would serve, and take the application that it would serve."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _capturing = False
 
 
 def offer(application: Any) -> None:
-    """Called where a script would serve: gives the application to `capture` if that runs the script, else does nothing."""
+    """Called where a script would serve: gives the application to `capture` if that runs the script; else nothing."""
     if _capturing:
         raise _Offered(application)
 
@@ -32,8 +32,8 @@ def offer(application: Any) -> None:
 def capture(path: str, arguments: list[str] | None = None) -> Any:
     """Run the script at `path` with `sys.argv` set to it and `arguments`; return the WSGI application that it offers.
 
-    Raises NothingOffered, OSError, and whatever the script raises. The script's module stays `__main__`: what it defines
-    has to be found there later (pickle, web.py's reloading of its mapping), which runpy would undo.
+    Raises NothingOffered, OSError, and whatever the script raises. The script's module stays `__main__`: what it
+    defines has to be found there later (pickle, web.py's reloading of its mapping), which runpy would undo.
     """
     global _capturing
     with open(path, "rb") as file:

@@ -27,8 +27,8 @@ def run_script(path: str, arguments: list[str], pool: Pool | None = None) -> int
     if fd_is_listening(0) or cgi.is_cgi():
         webpy.production()
     else:
-        # Before the script's folder is searched: web.py's documentation calls its script code.py, which is also the name
-        # of the standard library's module that the debugger imports.
+        # Before the script's folder is searched: web.py's documentation calls its script code.py, which is also the
+        # name of a module of the standard library that the debugger imports.
         importlib.import_module("werkzeug.debug")
     try:
         application = capture(path, arguments)

@@ -1,5 +1,5 @@
-"""The control socket: one JSON object a line in each direction, on a Unix socket of mode 0600 whose peer must be root or
-the user of the master.
+"""The control socket: one JSON object a line in each direction, on a Unix socket of mode 0600 whose peer must be root
+or the user of the master.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Caller:
         self._read = b""
 
     def read_command(self) -> Command | None:
-        """Read what has come: a command once its line is complete. Raises ControlError for what is none, and at the end."""
+        """Read what has come: a command once its line is complete. Raises ControlError for what is none, at the end."""
         data = self.socket.recv(_LONGEST_COMMAND)
         self._read += data
         text, newline, _ = self._read.partition(b"\n")

@@ -81,7 +81,11 @@ class Conversation:
 
     def stderr(self, text: str) -> None:
         """See `Exchange.stderr`; sent with the answer."""
-        self._answer.extend(self._connection.stderr(self._id, text.encode("utf-8", "backslashreplace")))
+        message = text.encode("utf-8", "backslashreplace")
+        self._answer.extend(self._connection.stderr(self._id, message))
+        self._answer_size += len(message)
+        if self._answer_size >= _BUFFERED_ANSWER:
+            self._try_to_transmit()
 
     def finish(self) -> bool:
         """End a complete answer and send what is left of it; return whether the connection is still of use."""

@@ -1,6 +1,7 @@
 """The pool's kept connections: a leaving worker hands its idle ones to the workers that stay, over one socket pair.
 
-Closing them would lose requests: a front-end may be writing the next one at that very moment, and will not repeat a POST.
+Closing them would lose requests: a front-end may be writing the next one at that very moment, and will not repeat a
+POST.
 """
 
 from __future__ import annotations

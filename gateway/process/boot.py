@@ -1,8 +1,8 @@
-"""Start a zygote in whatever interpreter runs this file: load the package `gateway` from beside it, and nothing else of
-where that lies, so that a pool's own virtual environment gains none of gateway's neighbours.
+"""Start a zygote in whatever interpreter runs this file: load the package `gateway` from beside it, and nothing else
+of where that lies, so that a pool's own virtual environment gains none of gateway's neighbours.
 
-Run as `python boot.py CHANNEL_FD`, as the pool's user. The syntax is kept to what an old Python can parse as well, for its
-refusal has to reach the operator.
+Run as `python boot.py CHANNEL_FD`, as the pool's user. The syntax is kept to what an old Python 3 can parse as well,
+for its refusal has to reach the operator.
 """
 
 import importlib.util
@@ -16,7 +16,8 @@ def load_package() -> None:
     spec = importlib.util.spec_from_file_location(
         "gateway", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder]
     )
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     package = importlib.util.module_from_spec(spec)
     sys.modules["gateway"] = package
     spec.loader.exec_module(package)

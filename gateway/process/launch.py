@@ -91,9 +91,8 @@ def _last_steps(identity: Identity | None, parent: int, no_new_privileges: bool)
     """What the child does between its change of user and exec; an exception here reaches the parent."""
 
     def steps() -> None:
-        if identity is not None:
-            if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
-                raise OSError(f"could not become {identity.name}")
+        if identity is not None and (os.getresuid(), os.getresgid()) != ((identity.uid,) * 3, (identity.gid,) * 3):
+            raise OSError(f"could not become {identity.name}")
         if parent:
             die_with(parent)
         if no_new_privileges:

@@ -1,8 +1,8 @@
 """What a pool does when something happens: a pure table of state x event -> actions, without fork, clock or signal.
 
 A pool has generations. Each has a zygote that imports the applications once and forks the workers. A reload loads a
-candidate generation beside the current one; only when its zygote is READY does it become the current one and its workers
-replace the old ones, one for one. Times are milliseconds of any clock that never goes back.
+candidate generation beside the current one; only when its zygote is READY does it become the current one and its
+workers replace the old ones, one for one. Times are milliseconds of any clock that never goes back.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What each worker is doing: a shared mapping of one slot a worker, written by the worker, read but never trusted by the
-master.
+"""What each worker is doing: a shared mapping of one slot a worker, written by the worker, read but never trusted by
+the master.
 
 A slot is guarded by a sequence number, odd while it is being written: a reader that meets an odd or a changed number
 reads again. The mapping's size is sealed, so that no worker can shrink it under the master (SIGBUS).

@@ -33,7 +33,10 @@ class _NoBoard:
 
 
 def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
-    """Load the applications and serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+    """Load the applications and serve the socket on fd 0 until a stop signal; return the exit code.
+
+    Raises ListenError.
+    """
     errors = ErrorStream(log.line)
     dispatcher, failures = build(
         applications,

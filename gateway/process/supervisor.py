@@ -1,7 +1,8 @@
-"""The master: opens listeners, runs the pools, answers the control socket. It imports no application and parses no request.
+"""The master: opens listeners, runs the pools, answers the control socket. It imports no application and parses no
+request.
 
-Signal handlers only wake the loop, which acts on what has come: TERM and INT stop at once, QUIT stops gracefully, HUP and
-USR2 reload (PHP-FPM's meanings).
+Signal handlers only wake the loop, which acts on what has come: TERM and INT stop at once, QUIT stops gracefully, HUP
+and USR2 reload (PHP-FPM's meanings).
 """
 
 from __future__ import annotations

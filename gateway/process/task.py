@@ -1,4 +1,4 @@
-"""What the master hands a zygote, as JSON on its standard input: the pool, its applications, and inherited descriptors."""
+"""What the master hands a zygote, as JSON on its standard input: the pool, its applications, inherited descriptors."""
 
 from __future__ import annotations
 

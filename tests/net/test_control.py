@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.net.control import Caller, ControlError, ControlServer, call
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -56,8 +57,7 @@ def test_what_is_no_command_is_refused(server: ControlServer, tmp_path: Path, te
         client.shutdown(socket.SHUT_WR)
         caller = caller_of(server)
         with pytest.raises(ControlError):
-            while caller.read_command() is None:
-                pass
+            wait_until(caller.read_command)
         caller.socket.close()
 
 

@@ -25,7 +25,9 @@ print(json.dumps({
 
 
 def shown_by(identity: Identity | None, **options: object) -> dict[str, object]:
-    process = launch([PYTHON, "-c", SHOW], identity=identity, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options)  # type: ignore[arg-type]
+    process = launch(
+        [PYTHON, "-c", SHOW], identity=identity, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **options
+    )  # type: ignore[arg-type]
     output, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     shown: dict[str, object] = json.loads(output)
@@ -82,7 +84,9 @@ def test_a_step_that_fails_reaches_the_caller() -> None:
         launch(["true"], stdin=subprocess.DEVNULL, cwd="/nowhere")
 
 
-@pytest.mark.parametrize(("user", "group", "named"), [("nobody-such", "", "user 'nobody-such'"), ("root", "no-such", "group 'no-such'")])
+@pytest.mark.parametrize(
+    ("user", "group", "named"), [("nobody-such", "", "user 'nobody-such'"), ("root", "no-such", "group 'no-such'")]
+)
 def test_an_unknown_name_is_named(user: str, group: str, named: str) -> None:
     with pytest.raises(IdentityError, match=named):
         find_identity(user, group)

@@ -1,4 +1,4 @@
-"""The policy with a simulated clock: examples, and a state machine that no sequence of events loses or duplicates a worker."""
+"""The policy with a simulated clock: examples, and a state machine in which no sequence of events loses a worker."""
 
 from __future__ import annotations
 
@@ -228,7 +228,12 @@ def test_a_killed_worker_is_not_signalled_twice_by_terminate() -> None:
 @pytest.mark.parametrize("event", ["zygote_ready", "zygote_gone", "worker_ready", "worker_gone"])
 def test_news_of_the_unknown_change_nothing(event: str) -> None:
     pool = running_pool()
-    arguments = {"zygote_ready": (9, NONE, 1), "zygote_gone": (9, "?", 1), "worker_ready": (9, 1), "worker_gone": (9, 1)}
+    arguments = {
+        "zygote_ready": (9, NONE, 1),
+        "zygote_gone": (9, "?", 1),
+        "worker_ready": (9, 1),
+        "worker_gone": (9, 1),
+    }
     assert getattr(pool, event)(*arguments[event]) == []
     assert pool.worker_ready(0, 1) == []
 
@@ -258,7 +263,9 @@ class Machine(RuleBasedStateMachine):
                     assert slot not in self.alive
                     self.alive.add(slot)
                 case LetLeave(slot, replaced=True):
-                    staying = [w for w in self.pool.workers.values() if w.state in (WorkerState.STARTING, WorkerState.READY)]
+                    staying = [
+                        w for w in self.pool.workers.values() if w.state in (WorkerState.STARTING, WorkerState.READY)
+                    ]
                     assert slot in self.alive
                     assert len(staying) >= 3
                 case LetLeave(slot) | Terminate(slot) | Kill(slot):
