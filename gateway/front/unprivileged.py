@@ -5,15 +5,14 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-import stat
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.front import share
+from gateway.net.access import closed_at
 
-_READ, _EXECUTE = 0o4, 0o1
 _CANDIDATES = ("www-data", "nobody")
 
 
@@ -46,7 +45,7 @@ def choose_identity(paths: Iterable[str], warn: Callable[[str], object]) -> Iden
     identity = _identity(user)
     code = [sys.executable, os.path.dirname(os.__file__), sysconfig.get_path("purelib"), str(share.PACKAGE)]
     for path in [*paths, *code]:
-        if closed := closed_at(path, identity):
+        if closed := closed_at(path, identity.uid, identity.groups):
             warn(f"everything runs as root: {user} may not enter or read {closed}, where {path} is")
             return ROOT
     return identity
@@ -64,27 +63,3 @@ def _identity(user: str) -> Identity:
     entry = pwd.getpwnam(user)
     group = grp.getgrgid(entry.pw_gid).gr_name
     return Identity(user, group, entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(user, entry.pw_gid)))
-
-
-def closed_at(path: str, identity: Identity) -> str:
-    """The first folder on the way to `path`, or `path` itself, that is closed to `identity`; "" when it can be read."""
-    path = os.path.realpath(path)
-    above = []
-    while os.path.dirname(path) != path:
-        above.append(path)
-        path = os.path.dirname(path)
-    for step in reversed(above):
-        status = os.stat(step)
-        wanted = _EXECUTE if step != above[0] else _READ if stat.S_ISREG(status.st_mode) else _READ | _EXECUTE
-        if _allowed(status, identity) & wanted != wanted:
-            return step
-    return ""
-
-
-def _allowed(status: os.stat_result, identity: Identity) -> int:
-    """The permission bits, rwx, that apply to `identity`; access lists are not looked at."""
-    if status.st_uid == identity.uid:
-        return status.st_mode >> 6 & 0o7
-    if status.st_gid == identity.gid or status.st_gid in identity.groups:
-        return status.st_mode >> 3 & 0o7
-    return status.st_mode & 0o7

@@ -17,7 +17,7 @@ from typing import Any
 from gateway.process.launch import Identity, launch
 from gateway.process.task import Task
 
-_BOOT = Path(__file__).with_name("boot.py")
+BOOT = str(Path(__file__).with_name("boot.py"))
 _LONGEST_MESSAGE = 200_000  # bytes
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")  # of the environment that is otherwise cleared
 _NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
@@ -57,7 +57,7 @@ class Zygote:
             file.seek(0)
             try:
                 self.process: subprocess.Popen[bytes] = launch(
-                    [pool.python or sys.executable, str(_BOOT), str(theirs.fileno())],
+                    [pool.python or sys.executable, BOOT, str(theirs.fileno())],
                     identity=identity,
                     stdin=file,
                     stdout=2,

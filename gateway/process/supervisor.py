@@ -15,16 +15,18 @@ import selectors
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway import __version__, log
+from gateway.net.access import closed_at
 from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.control import Caller, Command, ControlError, ControlServer
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners, who_may_connect
 from gateway.process import policy
-from gateway.process.handles import BadMessage, Zygote, receive
+from gateway.process.handles import BOOT, BadMessage, Zygote, receive
 from gateway.process.launch import Identity, IdentityError, become_subreaper, find_identity
 from gateway.process.pool import PoolRunner, milliseconds
 from gateway.process.task import Task
@@ -301,6 +303,12 @@ def pool_identity(pool: Pool) -> Identity | None:
         if identity.uid != os.geteuid():
             raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
         return None
+    for path in (pool.python or sys.executable, BOOT, pool.app_dir or os.getcwd()):
+        if closed := closed_at(path, identity.uid, identity.groups):
+            raise ConfigError(
+                f"user {identity.name} may not read {closed}, where {path} is; "
+                "open it to that user, move it, or name another user"
+            )
     return identity
 
 

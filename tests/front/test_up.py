@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.front.unprivileged import ROOT, Identity, choose_identity, closed_at
+from gateway.front.unprivileged import ROOT, Identity, choose_identity
 from gateway.front.up import up
 from gateway.settings import ConfigError
 from tests.end_to_end.running import GATEWAY, Program, alive, descendants, short_place
@@ -92,37 +92,6 @@ def test_a_port_that_no_application_is_bound_to(place: Path) -> None:
     )
     with pytest.raises(ConfigError, match="nothing is bound to port 8080; use a binding's, as in --port 81"):
         up(str(place / "site.toml"), front="embedded")
-
-
-STRANGER = Identity("stranger", "strangers", 54_321, 54_321, (54_321,))
-
-
-@pytest.mark.parametrize(
-    ("folder", "file", "closed"),
-    [
-        (0o755, 0o644, ""),
-        (0o711, 0o604, ""),
-        (0o700, 0o644, "folder"),
-        (0o744, 0o644, "folder"),
-        (0o755, 0o640, "folder/file"),
-    ],
-)
-def test_what_is_closed_to_a_user(place: Path, folder: int, file: int, closed: str) -> None:
-    (place / "folder").mkdir()
-    (place / "folder/file").touch()
-    (place / "folder/file").chmod(file)
-    (place / "folder").chmod(folder)
-    assert closed_at(str(place / "folder/file"), STRANGER) == (str(place / closed) if closed else "")
-    mine = Identity("me", "mine", os.geteuid(), os.getegid(), ())
-    assert closed_at(str(place / "folder/file"), mine) == ""
-
-
-def test_a_folder_has_to_be_readable_itself(place: Path) -> None:
-    place.chmod(0o711)
-    assert closed_at(str(place), STRANGER) == str(place)
-    group = Identity("x", "x", 54_321, os.stat(place).st_gid, ())
-    place.chmod(0o750)
-    assert closed_at(str(place), group) == ""
 
 
 def test_root_gives_its_rights_up_where_it_can(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
