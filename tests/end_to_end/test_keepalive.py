@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import subprocess
+import threading
 from pathlib import Path
 
-from tests.end_to_end.browsing import Post, over_connections
-from tests.end_to_end.running import Settings, site
+from tests.end_to_end.browsing import Post, at_pace, over_connections
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Settings, site
 
 
 def test_posts_over_kept_connections(place: Path) -> None:
@@ -17,3 +20,26 @@ def test_posts_over_kept_connections(place: Path) -> None:
         wrong = [(post.body[:8], status) for post, status, body in answers if (status, body) != (200, post.body)]
         assert (wrong, len(answers)) == ([], 1600)
         assert sum(worker["requests"] for worker in running.master.workers()) == 1600
+
+
+def test_reloads_hand_kept_connections_on(place: Path) -> None:
+    """Closing one races with nginx's next request, which it does not repeat when it is a POST."""
+    with site("nginx", Settings(place), keepalive=16) as running:
+        posts = [Post(f"/work?id={n}&seconds=0", b"%d" % n, n / 200) for n in range(1600)]
+        codes: list[int] = []
+
+        def reload_again_and_again() -> None:
+            while loading.is_alive():
+                command = [*GATEWAY, "reload", str(running.settings.file)]
+                codes.append(subprocess.run(command, env=ENVIRONMENT, timeout=60).returncode)
+
+        answers: list[tuple[Post, int, bytes]] = []
+        loading = threading.Thread(target=lambda: answers.extend(asyncio.run(at_pace(running.port, posts))))
+        loading.start()
+        reload_again_and_again()
+        loading.join()
+        wrong = [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)]
+        assert (wrong, len(answers)) == ([], 1600)
+        assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(1600)]
+        assert len(codes) > 5
+        assert set(codes) == {0}
