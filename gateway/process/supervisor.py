@@ -82,9 +82,10 @@ class Master:
             pool.start()
         while not all(pool.ended for pool in self._pools):
             for key, _ in self._selector.select(self._patience()):
-                callback = self._callbacks.get(key.fd)  # none where an earlier event of this round ended the watch
-                if callback is not None:
-                    callback()
+                # An earlier event of this round may have ended this watch, and begun another of the same number.
+                if self._selector.get_map().get(key.fd) is key:
+                    with contextlib.suppress(BlockingIOError):  # it was not readable after all (select(2), BUGS)
+                        self._callbacks[key.fd]()
             for pool in self._pools:
                 if milliseconds() >= pool.policy.next_deadline(milliseconds()):
                     pool.tick()

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.browsing import fetch
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, ROOT, Program, alive, descendants, short_place
+from tests.end_to_end.running import (
+    ENVIRONMENT,
+    GATEWAY,
+    HERE,
+    ROOT,
+    Program,
+    Settings,
+    alive,
+    descendants,
+    short_place,
+    site,
+)
 from tests.waiting import free_port, wait_until
 
+FORM = "application/x-www-form-urlencoded"
 OUTPUT = HERE.parent / "output"
 SERVER = {"nginx": "nginx", "lighttpd": "lighttpd", "embedded": "Werkzeug"}
 CHROMIUM = [
@@ -91,3 +105,27 @@ def test_screenshot(demo: Demo) -> None:
     data = picture.read_bytes()
     assert (int.from_bytes(data[16:20]), int.from_bytes(data[20:24])) == (1100, 1400)
     assert len(data) > 20_000
+
+
+def test_demo_and_gateway_keep_to_pep_3333(place: Path, front_name: str) -> None:
+    """Every page, and each way to post to one, under wsgiref.validate."""
+    source = f"import sys\nsys.path.insert(0, {str(ROOT / 'examples/demo')!r})\n"
+    source += "from wsgiref.validate import validator\nfrom demo import app\napplication = validator(app.wsgifunc())\n"
+    (place / "validated.py").write_text(source)
+    applications = [{"name": "demo", "app": "validated:application"}]
+    part = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.bin"\r\n\r\n'
+        + b"\0" * 200_000
+        + b"\r\n--x--\r\n"
+    )
+    with site(front_name, Settings(place, {"app_dir": str(place)}, applications)) as running:
+        for path in ("/", "/form", "/upload", "/slow", "/none"):
+            for method in ("GET", "HEAD"):
+                assert fetch(running.port, path, method).status == (404 if path == "/none" else 200)
+        form = fetch(running.port, "/form", "POST", body=b"name=Ada&message=hi", Content_Type=FORM)
+        assert (form.status, "Ada" in form.text) == (200, True)
+        upload = fetch(running.port, "/upload", "POST", body=part, Content_Type="multipart/form-data; boundary=x")
+        assert (upload.status, hashlib.sha256(b"\0" * 200_000).hexdigest() in upload.text) == (200, True)
+        assert fetch(running.port, "/error").status == 500
+        assert "the demo raises this on purpose" in running.master.said
+        assert "AssertionError" not in running.master.said
