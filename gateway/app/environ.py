@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
@@ -93,9 +94,8 @@ def _repeat(params: dict[str, Any], name: str, value: str) -> None:
 
 def _refuse_controls(params: dict[str, Any], own: int) -> None:
     """All names and values are searched at once: joining is cheap, and these three characters never occur rightly."""
-    values = list(params.values())
-    del values[:own]
-    text = "".join(values) + "".join(params)
+    values = [*params.values()][own:]
+    text = "".join([*values, *params])
     if "\n" in text or "\r" in text or "\0" in text:
         raise Rejected(400, "a parameter holds NUL, CR or LF")
 
@@ -173,6 +173,7 @@ def _ipv6(text: str) -> tuple[str, str | None]:
         raise Rejected(400, f"the host is {text!r:.80}") from None
 
 
+@lru_cache(maxsize=64)  # the front-end's configuration names few
 def _server_port(text: str) -> int:
     try:
         port = int(text)

@@ -28,9 +28,20 @@ _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after a
 _PAUSE_SECONDS = 0.1  # without accepting, after the process or the system ran out of descriptors or memory
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
 LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
+GO_ON = b"go on"
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Control(Protocol):
+    """Where the driver is told to leave, once it is readable: a socket of the master's, or what stands for one."""
+
+    def fileno(self) -> int:
+        """The descriptor to wait for."""
+
+    def recv(self, size: int, /) -> bytes:
+        """What has come: `LEAVE`, `GO_ON` where nothing is to be done, anything else for a stop."""
 
 
 class Board(Protocol):
@@ -59,7 +70,7 @@ class Driver:
     def __init__(
         self,
         listeners: Sequence[socket.socket],
-        control: socket.socket,
+        control: Control,
         new_connection: Callable[[], Connection],
         dispatcher: Dispatcher,
         *,
@@ -69,6 +80,8 @@ class Driver:
         allowed: Sequence[IpAddress] = (),
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
+        for listener in listeners:
+            listener.setblocking(False)  # whatever socket.setdefaulttimeout the application has asked for
         self._control = control
         self._new_connection = new_connection
         self._dispatcher = dispatcher
@@ -92,8 +105,8 @@ class Driver:
                 elif fd in self._listeners:
                     self._accept(self._listeners[fd])
                 elif fd == self._control.fileno():
-                    self._leave()
-                elif self._kept is not None:
+                    self._obey()
+                elif self._kept is not None and not self._leaving:
                     self._adopt(self._kept)
             self._look_at_the_clock()
         self._epoll.close()
@@ -138,14 +151,17 @@ class Driver:
         self._peers[peer.stream.fd] = peer
         self._serve(peer)
 
-    def _may_connect(self, address: Sequence[str]) -> bool:
+    def _may_connect(self, address: Sequence[str] | bytes) -> bool:
+        if not isinstance(address, tuple):
+            return True  # a Unix socket's peer: the permissions of its file have decided
         ip = ipaddress.ip_address(address[0].partition("%")[0])
         return (getattr(ip, "ipv4_mapped", None) or ip) in self._allowed
 
     def _pause(self, error: OSError) -> None:
         """Stop accepting for a moment: the connection stays queued, and asking again at once would spin."""
         log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE_SECONDS:g} s")
-        self._forget_listeners()
+        if not self._leaving:
+            self._forget_listeners()
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
 
     def _forget_listeners(self) -> None:
@@ -165,6 +181,8 @@ class Driver:
         events = peer.connection.receive_data(data) if data else peer.connection.receive_eof()
         if not self._send_own(peer):
             return
+        if peer.lingering:
+            events = []  # no answer can follow the one that was the last
         for index, event in enumerate(events):
             if type(event) is RequestHead or type(event) is RequestRefused:
                 self._answer(peer, event, events[index + 1 :])
@@ -179,8 +197,8 @@ class Driver:
         if waited and not peer.connection.between_requests:
             peer.deadline = time.monotonic() + self._timeouts.head
         elif peer.discarding and peer.connection.idle:
-            peer.discarding = False
-            peer.deadline = time.monotonic() + self._timeouts.keepalive
+            self._keep(peer)
+            return
         self._wait_for(peer)
 
     def _send_own(self, peer: _Peer) -> bool:
@@ -188,7 +206,7 @@ class Driver:
         own = peer.connection.data_to_send()
         if own:
             try:
-                peer.stream.send([own], self._timeouts.response)
+                peer.stream.send([own], 0)  # nobody's turn may depend on whether this peer reads
             except StreamClosed:
                 self._close(peer)
                 return False
@@ -199,6 +217,7 @@ class Driver:
         conversation = Conversation(peer.stream, peer.connection, head.id, self._timeouts, rest)
         if isinstance(head, RequestHead):
             keep = head.keep_conn
+            peer.discarding = False
             result = self._dispatcher.handle(head, conversation)
         else:
             keep = False
@@ -206,7 +225,7 @@ class Driver:
         alive = conversation.finish() if result.complete else conversation.fail()
         self._board.idle()
         if alive:
-            self._after_answer(peer, keep)
+            self._after_answer(peer, keep and not peer.connection.closing)
         else:
             self._close(peer)
 
@@ -222,11 +241,19 @@ class Driver:
                 peer.stream.end_sending()
             peer.deadline = time.monotonic() + _LINGER_SECONDS
             self._wait_for(peer)
-        elif keep and not self._leaving:
+        elif keep:
+            self._keep(peer)
+        else:
+            self._close(peer)
+
+    def _keep(self, peer: _Peer) -> None:
+        """Wait for the next request, or let others do so where this worker is about to leave."""
+        peer.discarding = False
+        if not self._leaving:
             peer.kept = True
             peer.deadline = time.monotonic() + self._timeouts.keepalive
             self._wait_for(peer)
-        elif not (keep and self._hand_on(peer)):
+        elif not self._hand_on(peer):
             self._close(peer)
 
     def _wait_for(self, peer: _Peer) -> None:
@@ -263,12 +290,22 @@ class Driver:
                 self._watch_listeners()
         if now >= self._expiry:
             for peer in [peer for peer in self._peers.values() if now >= peer.deadline]:
-                self._close(peer)
+                self._expire(peer, now)
             self._expiry = min((peer.deadline for peer in self._peers.values()), default=float("inf"))
 
-    def _leave(self) -> None:
+    def _expire(self, peer: _Peer, now: float) -> None:
+        """Close a connection whose time is over, unless its bytes came while another request kept the worker busy."""
+        self._serve(peer)
+        if self._peers.get(peer.stream.fd) is peer and now >= peer.deadline:
+            self._close(peer)
+
+    def _obey(self) -> None:
+        message = self._control.recv(64)
+        if message != GO_ON:
+            self._leave(handing_on=message == LEAVE)
+
+    def _leave(self, *, handing_on: bool) -> None:
         """Take no new connections; hand on, or close, those that are between two requests."""
-        handing_on = self._control.recv(64) == LEAVE
         self._epoll.unregister(self._control.fileno())
         self._forget_listeners()
         if self._kept is not None:
@@ -276,9 +313,11 @@ class Driver:
         if not handing_on:
             self._kept = None
         self._leaving = True
+        # A wake-up may have come to this worker alone, for a connection that nobody else would then look for; when all
+        # the workers leave, nobody else will come for any that is queued.
+        if self._kept is not None:
+            self._adopt(self._kept)
         for listener in self._listeners.values():
-            # The wake-up for a connection may have come to this worker alone: nobody else would look for it. When all
-            # the workers leave, nobody else will come for any that is queued.
             for _ in range(1 if handing_on else _LAST_ACCEPTS):
                 if not self._accept(listener):
                     break

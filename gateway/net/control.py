@@ -63,7 +63,7 @@ class Caller:
             return None
         try:
             command = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ControlError(f"not JSON: {error}") from error
         if not isinstance(command, dict):
             raise ControlError("a command is a JSON object")

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gateway import log
 from gateway.app.exchange import BodyCutShort, Disconnected
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, Violation
@@ -37,6 +38,7 @@ class Conversation:
         "_pieces",
         "_stream",
         "_timeouts",
+        "_writable",
         "body_ended",
     )
 
@@ -51,6 +53,7 @@ class Conversation:
         self._answer: list[bytes] = []
         self._answer_size = 0
         self._gone = ""  # why the front-end no longer wants, or can take, the answer
+        self._writable = True
         self.body_ended = False
         self._take(events)
 
@@ -89,6 +92,8 @@ class Conversation:
 
     def finish(self) -> bool:
         """End a complete answer and send what is left of it; return whether the connection is still of use."""
+        if self._gone == _ABORTED:
+            return self.fail()
         self._answer.append(self._connection.end(self._id))
         return self._try_to_transmit()
 
@@ -101,6 +106,9 @@ class Conversation:
             self._gone = ""
             self._answer = []
             return self.finish()
+        if not self._writable:
+            return False
+        self._gone = ""  # whoever sends no more of a body may still read
         if self._try_to_transmit():
             # lighttpd 1.4.69 takes what it reads in one go, abort included, for a whole answer.
             self._stream.wait_until_read(_ABORT_SECONDS)
@@ -116,15 +124,16 @@ class Conversation:
         return True
 
     def _transmit(self) -> None:
+        parts, self._answer, self._answer_size = self._answer, [], 0
         if self._gone:
             raise Disconnected(self._gone)
-        parts, self._answer, self._answer_size = self._answer, [], 0
         if not parts:
             return
         try:
             self._stream.send(parts, self._timeouts.response)
         except StreamClosed as error:
             self._gone = str(error)
+            self._writable = False
             raise Disconnected(self._gone) from error
 
     def _read_more(self) -> None:
@@ -136,6 +145,9 @@ class Conversation:
     def _feed(self, data: bytes) -> None:
         if data:
             self._take(self._connection.receive_data(data))
+            if own := self._connection.data_to_send():
+                self._answer.append(own)
+                self._answer_size += len(own)
             return
         # A front-end that half-closes after the body still reads its answer; writing tells if it does not.
         if not self.body_ended:
@@ -151,3 +163,4 @@ class Conversation:
                 self._gone = _ABORTED
             elif type(event) is Violation:
                 self._gone = event.reason
+                log.line(f"connection closed: {event.reason}")

@@ -6,6 +6,7 @@ POST.
 
 from __future__ import annotations
 
+import os
 import socket
 
 _NO_DATA = b"\0"  # a message needs a byte; all that matters is the descriptor beside it (unix(7), SCM_RIGHTS)
@@ -43,7 +44,10 @@ class KeptQueue:
             _, fds, _, _ = socket.recv_fds(self.taking, len(_NO_DATA), 1)
         except BlockingIOError:
             return None
-        return socket.socket(fileno=fds[0]) if fds else None
+        if not fds:
+            return None
+        os.set_inheritable(fds[0], False)
+        return socket.socket(fileno=fds[0])
 
     def close(self) -> None:
         """Close both ends, and with the last copy of them every connection still queued."""

@@ -24,6 +24,8 @@ class Stream:
     __slots__ = ("fd", "socket")
 
     def __init__(self, sock: socket.socket) -> None:
+        if sock.gettimeout() is not None:  # socket.setdefaulttimeout of an application: every read would wait for it
+            sock.setblocking(True)
         self.socket = sock
         self.fd = sock.fileno()
 

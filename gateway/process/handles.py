@@ -19,6 +19,7 @@ from gateway.process.task import Task
 
 BOOT = str(Path(__file__).with_name("boot.py"))
 _LONGEST_MESSAGE = 200_000  # bytes
+_LARGEST_PID = 2**31 - 1  # of the type pid_t
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")  # of the environment that is otherwise cleared
 _NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
@@ -37,7 +38,7 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
         return None
     try:
         message = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):  # of brackets in brackets in brackets
         message = None
     if not isinstance(message, dict):
         raise BadMessage(f"a message of {len(data)} bytes that is none")
@@ -115,7 +116,7 @@ class WorkerHandle:
 
         Raises BadMessage.
         """
-        if type(pid) is not int or pid <= 1 or self.pid:
+        if type(pid) is not int or not 1 < pid <= _LARGEST_PID or self.pid:
             raise BadMessage("a process ID that cannot be one")
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -200,13 +200,15 @@ class PoolPolicy:
             error = f"cannot load {', '.join(sorted(newly))}"
             return [DiscardZygote(number), *self._refuse(error, now)]
         actions: list[Action] = []
-        if self.current is not None and self.current.state is ZygoteState.READY:
+        if self.current is None:
+            self._failures = 0
+        elif self.current.state is ZygoteState.READY:
+            self._failures = 0
             actions.append(DiscardZygote(self.current.number))
         generation.state = ZygoteState.READY
         generation.deadline = NEVER
         generation.failed = failed
         self.current, self.candidate = generation, None
-        self._failures = 0
         self._not_before = 0
         if self._reload_wanted:
             actions += self._load_again(now)
@@ -218,6 +220,8 @@ class PoolPolicy:
             return self._refuse(reason, now)
         if self.current is not None and self.current.number == number:
             self.current.state = ZygoteState.GONE
+            if not self._count(WorkerState.READY):
+                self._back_off(now)  # or zygotes that always die right after READY would follow one another at once
         return self._settle(now)
 
     def worker_ready(self, slot: int, now: int) -> list[Action]:
@@ -234,7 +238,7 @@ class PoolPolicy:
         """A worker has been reaped, whatever it died of."""
         worker = self.workers.pop(slot, None)
         if worker is not None and worker.state is WorkerState.STARTING:
-            self._back_off(now)
+            self._start_failed(worker, now)
         return self._settle(now)
 
     def tick(self, now: int) -> list[Action]:
@@ -243,7 +247,7 @@ class PoolPolicy:
         for slot, worker in self.workers.items():
             if now >= worker.deadline:
                 if worker.state is WorkerState.STARTING:
-                    self._back_off(now)
+                    self._start_failed(worker, now)
                 worker.state = WorkerState.KILLED
                 worker.deadline = now + _TERMINATE_PATIENCE
                 actions.append(Kill(slot))
@@ -319,7 +323,8 @@ class PoolPolicy:
         number = self.candidate.number
         self.candidate = None
         self._reporting = 0
-        self._back_off(now)
+        if self.current is None or self.current.state is ZygoteState.GONE:
+            self._back_off(now)  # else it is the operator's reload that failed: the current generation is sound
         actions: list[Action] = [Loaded(number, error)]
         if self._reload_wanted:
             actions += self._load(now)
@@ -358,6 +363,12 @@ class PoolPolicy:
 
     def _free_slot(self) -> int:
         return next(slot for slot in range(2 * self.max_children) if slot not in self.workers)
+
+    def _start_failed(self, worker: Worker, now: int) -> None:
+        """A worker did not become READY; one of an older generation may have lost its zygote to a reload."""
+        assert self.current is not None
+        if worker.generation == self.current.number:
+            self._back_off(now)
 
     def _back_off(self, now: int) -> None:
         self._failures += 1

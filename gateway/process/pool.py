@@ -34,6 +34,9 @@ class Loop(Protocol):
     def forget(self, sock: socket.socket) -> None:
         """Watch the socket no longer."""
 
+    def owns(self, pid: object) -> bool:
+        """Say whether a process is known already, as a worker or zygote of any pool."""
+
 
 def milliseconds() -> int:
     """The policy's clock."""
@@ -99,6 +102,11 @@ class PoolRunner:
     def tick(self) -> None:
         """Let the policy look at its deadlines."""
         self._do(self.policy.tick(milliseconds()))
+
+    def owns(self, pid: object) -> bool:
+        """Say whether a process is a worker or zygote of this pool."""
+        workers, zygotes = self._workers.values(), self._zygotes.values()
+        return any(worker.pid == pid for worker in workers) or any(zygote.process.pid == pid for zygote in zygotes)
 
     def reaped(self, pid: int, status: str) -> bool:
         """A child of the master has ended; return whether it was of this pool."""
@@ -175,6 +183,7 @@ class PoolRunner:
                     pass  # `ended` shows it once the zygotes are reaped too
 
     def _spawn(self, generation: int) -> None:
+        self._failures = ""
         task = Task(
             self.name,
             self.settings,
@@ -199,7 +208,12 @@ class PoolRunner:
             zygote.discard()
 
     def _fork(self, generation: int, slot: int) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:  # no descriptor or memory is left
+            log.line(f"pool {self.name}: cannot start a worker: {error.strerror}")
+            self._do(self.policy.worker_gone(slot, milliseconds()))
+            return
         ours.setblocking(False)
         with theirs:
             self._zygotes[generation].fork(slot, theirs)
@@ -251,6 +265,8 @@ class PoolRunner:
         try:
             message = receive(worker.channel)
             if message is not None and "pid" in message:
+                if self._loop.owns(message["pid"]):
+                    raise BadMessage("the process ID of another")
                 worker.accept_pid(message["pid"])
         except BadMessage as error:
             log.line(f"pool {self.name}: worker {worker.pid or 'of unknown process ID'} sent {error}; ended")
@@ -272,7 +288,8 @@ class PoolRunner:
         expected = self.policy.workers[slot].state in (policy.WorkerState.LEAVING, policy.WorkerState.KILLED)
         if not expected:
             activity = self._board.read(slot)
-            during = f" during {activity.method} {activity.host}{activity.uri}" if activity.busy else ""
+            was_busy = activity.busy and activity.pid == worker.pid
+            during = f" during {activity.method} {activity.host}{activity.uri}" if was_busy else ""
             log.line(f"pool {self.name}: worker {worker.pid} {status}{during}")
         self._do(self.policy.worker_gone(slot, milliseconds()))
 

@@ -5,9 +5,9 @@ spawned it (lighttpd's `bin-path`, spawn-fcgi).
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from gateway import log
 from gateway.app.dispatch import Dispatcher, build
 from gateway.app.errors import ErrorStream
 from gateway.net.address import InheritedAddress
-from gateway.net.blocking import Driver
+from gateway.net.blocking import GO_ON, Driver
 from gateway.net.listeners import open_listeners
 from gateway.process.launch import set_name
 from gateway.process.worker import allowed_clients, connection_factory, timeouts
@@ -57,6 +57,7 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
 
 def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> int:
     """Serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+    _occupy_standard_descriptors()
     listeners = open_listeners(InheritedAddress(0))
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
@@ -72,15 +73,37 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
         )
         driver.watch()
         driver.run()
-    sys.stdout.flush()
     return 0
 
 
+def _occupy_standard_descriptors() -> None:
+    """Open what the spawner has closed of 1 and 2: a connection that got such a number would be written to."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+class _Wakeups:
+    """The driver's control: the numbers of the signals that have come, of which the application may have its own."""
+
+    def __init__(self, reading: socket.socket) -> None:
+        self._reading = reading
+
+    def fileno(self) -> int:
+        """See `net.blocking.Control`."""
+        return self._reading.fileno()
+
+    def recv(self, size: int, /) -> bytes:
+        """See `net.blocking.Control`."""
+        numbers = self._reading.recv(size)
+        return numbers if set(numbers) & set(_STOP_SIGNALS) else GO_ON
+
+
 @contextlib.contextmanager
-def _stop_signals(pool: Pool) -> Iterator[socket.socket]:
-    """Give a socket that becomes readable with the first stop signal. A running request then has
-    `process_control_timeout` seconds; SIGALRM ends what takes longer. Repeated signals change nothing (lighttpd sends
-    its own until the process is gone).
+def _stop_signals(pool: Pool) -> Iterator[_Wakeups]:
+    """Give what becomes readable with the first stop signal. A running request then has `process_control_timeout`
+    seconds; SIGALRM ends what takes longer. Repeated signals change nothing (lighttpd sends its own until the process
+    is gone).
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -88,13 +111,14 @@ def _stop_signals(pool: Pool) -> Iterator[socket.socket]:
     def stop(number: int, frame: object) -> None:
         for repeated in _STOP_SIGNALS:
             signal.signal(repeated, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, pool.process_control_timeout)
 
     for number in _STOP_SIGNALS:
         signal.signal(number, stop)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
-        yield reading
+        yield _Wakeups(reading)
     finally:
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)

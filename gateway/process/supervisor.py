@@ -32,6 +32,7 @@ from gateway.process.pool import PoolRunner, milliseconds
 from gateway.process.task import Task
 from gateway.settings import ConfigError, Pool, Settings
 
+_MOST_SILENT_CALLERS = 32
 EXIT_OK, EXIT_SETTINGS, EXIT_SYSTEM = 0, 100, 111
 _SIGNALS = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
@@ -62,6 +63,7 @@ class Master:
         self._exit_code = EXIT_OK
         self._judged = False  # whether the outcome of the first loads is known
         self._reloads: list[_Reload] = []
+        self._silent_callers: list[Caller] = []  # that have not sent a whole command yet, the oldest first
         self._stop_callers: list[Caller] = []
         self._wake_up = _catch_signals(resources)
         self.watch(self._wake_up, self._on_signals)
@@ -106,6 +108,10 @@ class Master:
         """See `pool.Loop`; a socket that is not watched, or closed, is forgotten already."""
         if self._callbacks.pop(sock.fileno(), None) is not None:
             self._selector.unregister(sock)
+
+    def owns(self, pid: object) -> bool:
+        """See `pool.Loop`."""
+        return any(pool.owns(pid) for pool in self._pools)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -183,19 +189,30 @@ class Master:
 
     def _on_caller(self) -> None:
         caller = self._control.accept(log.line)
-        if caller is not None:
-            self.watch(caller.socket, lambda: self._on_command(caller))
+        if caller is None:
+            return
+        self.watch(caller.socket, lambda: self._on_command(caller))
+        self._silent_callers.append(caller)
+        if len(self._silent_callers) > _MOST_SILENT_CALLERS:
+            oldest = self._silent_callers[0]
+            self._dismiss(oldest)
+            oldest.reply({"ok": False, "error": "too many callers who say nothing"})
 
     def _on_command(self, caller: Caller) -> None:
         try:
             command = caller.read_command()
         except (ControlError, OSError) as error:
-            self.forget(caller.socket)
+            self._dismiss(caller)
             caller.reply({"ok": False, "error": str(error)})
             return
         if command is not None:
-            self.forget(caller.socket)
+            self._dismiss(caller)
             self._obey(command, caller)
+
+    def _dismiss(self, caller: Caller) -> None:
+        """Listen to a caller no longer."""
+        self.forget(caller.socket)
+        self._silent_callers.remove(caller)
 
     def _obey(self, command: Command, caller: Caller) -> None:
         match command.get("command"):

@@ -33,6 +33,9 @@ def main(channel_fd: int) -> None:
     channel = socket.socket(fileno=channel_fd)
     task = Task.read(sys.stdin.buffer)
     _settle_in(task)
+    for fd in (channel_fd, *task.listeners, *task.kept, task.scoreboard):
+        if fd >= 0:
+            os.set_inheritable(fd, False)  # what an application starts must not keep them open
     errors = ErrorStream(log.line)
     sys.stdout = sys.stderr = errors
     dispatcher, failures = build(
@@ -86,6 +89,7 @@ def _fork_workers(channel: socket.socket, task: Task, dispatcher: Dispatcher) ->
         message, fds, _, _ = socket.recv_fds(channel, 1024, 1)
         if not message:
             os._exit(0)
+        os.set_inheritable(fds[0], False)
         _fork_worker(channel, task, dispatcher, int(json.loads(message)["slot"]), fds[0])
 
 

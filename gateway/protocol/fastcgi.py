@@ -26,6 +26,7 @@ from gateway.protocol.events import (
 )
 
 _LIMITS = Limits()
+_RESPONDER = Role.RESPONDER  # Python 3.11 takes long to find an enumeration's member
 
 _STDIN_END_1 = records.encode_record(records.STDIN, 1)
 _ANSWER_END = struct.Struct(">BBHHBxBBHHBxIB3x")  # the end of STDOUT, END_REQUEST
@@ -123,12 +124,13 @@ class FastCGIConnection:
             return []
         events = self._events = []
         pos = 0
-        if not self._requests and self._reader.between_records:
+        reader = self._reader
+        if not (self._requests or reader.left or reader.header or reader.padding):
             pos = self._read_whole_head(data)
             if pos == len(data):
                 return events
         try:
-            for kind, request_id, length, piece in self._reader.feed(data, pos):
+            for kind, request_id, length, piece in reader.feed(data, pos):
                 self._kind = kind
                 request = self._requests.get(request_id)
                 state = request.state if request is not None else _INACTIVE if request_id else _MANAGEMENT
@@ -197,12 +199,12 @@ class FastCGIConnection:
             return 0
         keep_conn, params, repeats, end = head
         self._discarded.discard(1)
-        self._events.append(RequestHead(1, Role.RESPONDER, keep_conn, params, repeats))
+        self._events.append(RequestHead(1, _RESPONDER, keep_conn, params, repeats))
         if data.startswith(_STDIN_END_1, end):
-            self._requests[1] = _Request(Role.RESPONDER, keep_conn, _COMPLETE)
+            self._requests[1] = _Request(_RESPONDER, keep_conn, _COMPLETE)
             self._events.append(BodyEnd(1))
             return end + records.HEADER_SIZE
-        self._requests[1] = _Request(Role.RESPONDER, keep_conn, _BODY)
+        self._requests[1] = _Request(_RESPONDER, keep_conn, _BODY)
         return end
 
     # -- actions: what a cell of the table does with (request id, length of the content, piece that is there) ---------

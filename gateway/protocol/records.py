@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from itertools import repeat
 from typing import Any
 
 from gateway.protocol.events import Limits, ProtocolError, Role
@@ -108,31 +107,30 @@ def decode_params(block: bytes, base: dict[str, Any], limits: Limits) -> tuple[d
     repeats: list[tuple[str, str]] = []
     text = block.decode("latin-1")  # one character a byte: offsets are the same, and slices are native strings at once
     end = len(block)
-    name_limit = limits.name_size
+    short = min(127, limits.name_size)
     pos = 0
     try:
-        for _ in repeat(None, limits.params_count + 1):
-            if pos == end:
-                return params, repeats
+        while pos < end:
             name_length = block[pos]
             value_length = block[pos + 1]
-            if name_length < 128 and value_length < 128:
-                pos += 2
-            else:
-                name_length, pos = _decode_length(block, pos)
+            pos += 2
+            if name_length > short or value_length > 127:
+                name_length, pos = _decode_length(block, pos - 2)
                 value_length, pos = _decode_length(block, pos)
+                if name_length > limits.name_size:
+                    break
             name_end = pos + name_length
-            value_end = name_end + value_length
-            if value_end > end or name_length > name_limit:
-                break
             name = text[pos:name_end]
-            pos = value_end
+            pos = name_end + value_length
             if name in params:
                 repeats.append((name, text[name_end:pos]))
             else:
                 params[name] = text[name_end:pos]
-    except (IndexError, struct.error):  # a length is cut off, which is told below as every other fault
-        pos = end
+        else:
+            if pos == end and len(params) - len(base) + len(repeats) <= limits.params_count:
+                return params, repeats
+    except (IndexError, struct.error):
+        pass  # a length is cut off, which is told below as every other fault
     skip_params(block, 0, 0, limits)
     raise ProtocolError("a name-value pair is cut short")
 

@@ -107,7 +107,7 @@ def test_nginx_for_sites_enabled_has_no_main_part(place: Path) -> None:
     part = render("nginx", ONE, complete=False)
     assert part.splitlines()[-1] == "}"
     assert "http {" not in part
-    accepted("nginx", place, f"pid {place}/pid;\nevents {{ }}\nhttp {{\n{part}}}\n")
+    accepted("nginx", place, f"pid {place}/pid;\nevents {{ }}\nhttp {{ access_log off;\n{part}}}\n")
 
 
 def test_users_are_named_only_when_told(place: Path) -> None:

@@ -171,6 +171,40 @@ def test_no_more_than_twice_max_children_live() -> None:
     assert pool.worker_gone(freed, 10) == [ForkWorker(3, freed)]
 
 
+def test_a_refused_reload_delays_no_replacement() -> None:
+    pool = running_pool(2)
+    for number in (2, 3, 4):
+        pool.reload(number)
+        assert pool.zygote_gone(number, "killed", number) == [Loaded(number, "killed")]
+    assert pool.worker_gone(0, 10) == [ForkWorker(1, 0)]
+    assert pool.worker_gone(1, 10) == [ForkWorker(1, 1)]
+
+
+def test_a_start_that_a_reload_cut_off_delays_nothing() -> None:
+    pool = running_pool(2)
+    assert pool.worker_gone(0, 10) == [ForkWorker(1, 0)]
+    pool.reload(11)
+    assert pool.zygote_ready(2, NONE, 12) == [DiscardZygote(1), ForkWorker(2, 2), ForkWorker(2, 3)]
+    assert pool.worker_gone(0, 13) == []
+    assert pool.worker_ready(2, 14) == []
+    assert pool.worker_gone(2, 15) == [ForkWorker(2, 0)]
+
+
+def test_zygotes_that_die_right_after_ready_are_followed_ever_more_slowly() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    now, pauses = 0, []
+    for number in range(1, 8):
+        assert ForkWorker(number, 0) in pool.zygote_ready(number, NONE, now)
+        pool.zygote_gone(number, "killed", now)
+        pool.worker_gone(0, now)
+        pauses.append(pool.next_deadline(now) - now)
+        now += pauses[-1]
+        assert pool.tick(now) == [SpawnZygote(number + 1)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 10 * pauses[0] >= 1000
+
+
 def test_a_lost_zygote_brings_a_new_generation_and_costs_no_worker() -> None:
     pool = running_pool(1)
     assert pool.zygote_gone(1, "killed", 100) == [SpawnZygote(2)]
