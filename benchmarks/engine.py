@@ -2,8 +2,9 @@
 
 The gateway's records, state machine, environ and dispatch and those of flup6, both pure Python, take the request with
 a new connection for each: once from memory, where reading costs next to nothing, and once from a socket, where each
-side reads in its own way. What follows the call is not counted. The sides take turns of a hundred requests: a worker
-runs no other server's code in between, which would empty the processor's caches of its own.
+side reads in its own way; then against flup6 as web.py runs it, with a thread for each request. What follows the call
+is not counted. The sides take turns of a hundred requests: a worker runs no other server's code in between, which would
+empty the processor's caches of its own.
 
     python -m benchmarks.engine [REQUESTS]
 """
@@ -20,7 +21,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, cast
 
-from flup.server import fcgi_base, fcgi_fork
+from flup.server import fcgi, fcgi_base, fcgi_fork
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
@@ -82,6 +83,18 @@ def flup_side(application: Hello) -> Side:
     return serve
 
 
+def flup_multiplexed_side(application: Hello) -> Side:
+    """The request's way through flup6's threaded server with the options that web.py gives it."""
+    server = fcgi.WSGIServer(application, multiplexed=True, debug=False)
+
+    def serve(sock: socket.socket) -> int:
+        started = perf_counter_ns()
+        fcgi_base.MultiplexedConnection(sock, "", server).run()  # returns when the request's thread has ended
+        return application.called - started
+
+    return serve
+
+
 class MemorySocket:
     """A socket that holds the request and forgets the answer."""
 
@@ -138,26 +151,30 @@ def from_socket(serve: Side) -> int:
         return serve(ours)
 
 
-def measure(requests: int, take: Callable[[Side], int]) -> tuple[float, float]:
+def measure(requests: int, take: Callable[[Side], int], flup: Callable[[Hello], Side]) -> tuple[float, float]:
     """The medians of the gateway and of flup6 in microseconds, over `requests` or a few more."""
     application = Hello()
-    sides = gateway_side(application), flup_side(application)
+    sides = gateway_side(application), flup(application)
     took: tuple[list[int], list[int]] = ([], [])
     for _ in range(0, _WARM_UP + requests, _TURN):
         for serve, times in zip(sides, took, strict=True):
             for _ in range(_TURN):
                 times.append(take(serve))
                 assert application.environ["REQUEST_URI"] == "/hello"
-    gateway, flup = (statistics.median(times[_WARM_UP:]) / 1000 for times in took)
-    return gateway, flup
+    ours, theirs = (statistics.median(times[_WARM_UP:]) / 1000 for times in took)
+    return ours, theirs
 
 
 def main(arguments: list[str]) -> None:
     """Print medians and their ratio."""
     requests = int(arguments[0]) if arguments else 5_000
-    for name, take in (("from memory", from_memory), ("from a socket", from_socket)):
-        gateway, flup = measure(requests, take)
-        print(f"{name:13}  gateway {gateway:6.1f} µs   flup6 {flup:6.1f} µs   ratio {gateway / flup:.2f}")
+    for name, take, flup in (
+        ("from memory, flup6 preforked", from_memory, flup_side),
+        ("from a socket, flup6 preforked", from_socket, flup_side),
+        ("from a socket, flup6 as in web.py", from_socket, flup_multiplexed_side),
+    ):
+        ours, theirs = measure(requests, take, flup)
+        print(f"{name:33}  gateway {ours:6.1f} µs   flup6 {theirs:6.1f} µs   ratio {ours / theirs:.2f}")
 
 
 if __name__ == "__main__":
