@@ -1,4 +1,4 @@
-"""`python -m benchmarks.engine` measures both sides, and the gateway takes a third of what web.py users have with flup6 at most."""
+"""`python -m benchmarks.engine` measures both sides: gateway takes at most a third of what flup6 takes under web.py."""
 
 from __future__ import annotations
 
