@@ -72,7 +72,7 @@ def _settle_in(pool: Pool) -> None:
     """What a zygote is given by its master, a lone worker has to do to itself: user, environment, directory."""
     if pool.user or pool.group:
         from gateway.process.replace import become
-        from gateway.process.supervisor import pool_identity
+        from gateway.process.start import pool_identity
 
         if identity := pool_identity(pool):
             become(identity)
@@ -115,10 +115,10 @@ def check(target: str, **flags: Any) -> int:
 
     Reads the settings of TARGET and imports every application as `serve` does; names each mistake.
     """
-    from gateway.process import supervisor
+    from gateway.process import start
 
     loaded = read_settings(target, given(flags))
-    mistakes = [*loaded.problems, *supervisor.check(loaded.settings)]
+    mistakes = [*loaded.problems, *start.check(loaded.settings)]
     if mistakes:
         _tell(*mistakes)
         return USAGE
@@ -202,9 +202,9 @@ def _of_master(command: Callable[..., int]) -> Callable[..., int]:
     return option(click.argument("target", default="")(command))
 
 
-def _ask(target: str, control: str, command: str, timeout: float = 10.0) -> dict[str, Any]:
+def _ask(target: str, control: str, command: str, timeout: float = 10.0, **more: str) -> dict[str, Any]:
     path = find_control(target, control)
-    answer = call(path, {"command": command}, timeout)
+    answer = call(path, {"command": command, **more}, timeout)
     if not answer.get("ok"):
         _tell(str(answer.get("error") or f"{path}: {command} was refused"))
         raise click.exceptions.Exit(REFUSED)
@@ -238,14 +238,15 @@ def status(target: str, control: str, as_json: bool) -> int:
 
 @gateway.command()
 @_of_master
+@click.option("--pool", default="", metavar="NAME", help="reload this pool alone (default: all)")
 @_timeout
-def reload(target: str, control: str, timeout: float) -> int:
+def reload(target: str, control: str, pool: str, timeout: float) -> int:
     """Load the applications anew.
 
     Returns when the new code serves, or has failed: then the old goes on serving, and the exit code is 1. The running
     gateway is found as by `status`.
     """
-    _ask(target, control, "reload", timeout)
+    _ask(target, control, "reload", timeout, pool=pool)
     return 0
 
 

@@ -28,6 +28,8 @@ class ProcessManager(enum.Enum):
     """How a pool decides on its number of workers (PHP-FPM's `pm`)."""
 
     STATIC = "static"
+    DYNAMIC = "dynamic"
+    ONDEMAND = "ondemand"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,20 @@ class Pool:
     group: str = setting("", "group that they run as; default: the user's own")
     python: str = setting("", "interpreter for the pool; default: the one that runs gateway")
     pm: ProcessManager = setting(ProcessManager.STATIC, "how the number of workers is decided")
-    max_children: int = setting(4, "number of workers", at_least=1)
+    max_children: int = setting(4, "number of workers: static, or at most", at_least=1)
+    start_servers: int = setting(0, "dynamic: workers at the start; default: between the spare ones", at_least=0)
+    min_spare_servers: int = setting(1, "dynamic: idle workers that there should at least be", at_least=0)
+    max_spare_servers: int = setting(3, "dynamic: idle workers that there may at most be", at_least=1)
+    process_idle_timeout: float = setting(
+        10.0, "dynamic, ondemand: how long a worker that is not needed may be idle", unit="seconds", at_least=0.1
+    )
+    max_requests: int = setting(0, "requests after which a worker is replaced; 0 for no limit", at_least=0)
+    max_requests_jitter: int = setting(0, "at most so many more, at random for each worker", at_least=0)
+    max_memory: int = setting(
+        0, "resident memory over which a worker is replaced; 0 for no limit", unit="bytes", at_least=0
+    )
+    max_lifetime: float = setting(0.0, "age at which a worker is replaced; 0 for no limit", unit="seconds", at_least=0)
+    recycling_at_once: int = setting(1, "workers that are being replaced for such a limit at the same time", at_least=1)
     start_timeout: float = setting(
         60.0, "time to import the applications and answer the probe", unit="seconds", at_least=0.1
     )
@@ -105,6 +120,7 @@ class Gateway:
     )
     pid_file: str = setting("", "file that holds the master's process ID")
     error_log: str = setting("stderr", "file of the error log, or stderr")
+    process_max: int = setting(0, "workers that all pools together may want; 0 for no limit", at_least=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ program, or by hand (the development server).
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from typing import Any
@@ -12,6 +13,7 @@ from gateway import log
 from gateway.app import webpy
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
+from gateway.app.exchange import Disconnected
 from gateway.app.script import NothingOffered, capture
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
@@ -69,8 +71,16 @@ def _dispatcher(name: str, application: Any, errors: ErrorStream, pool: Pool) ->
 
 
 def _answer_cgi(name: str, application: Any) -> int:
-    dispatcher = _dispatcher(name, application, ErrorStream(log.line), Pool())
+    errors = ErrorStream(log.line)
+    dispatcher = _dispatcher(name, application, errors, Pool())
     exchange = cgi.CgiExchange()
-    result = dispatcher.handle(cgi.request_head(dispatcher.base), exchange)
-    exchange.flush()
+    with (
+        contextlib.redirect_stdout(errors),
+        contextlib.redirect_stderr(errors),
+    ):  # standard output is the answer's alone
+        result = dispatcher.handle(cgi.request_head(dispatcher.base), exchange)
+    try:
+        exchange.flush()
+    except Disconnected:
+        return 1
     return 0 if result.complete else 1

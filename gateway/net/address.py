@@ -1,5 +1,5 @@
 """Addresses of listeners and peers as settings and commands write them: `/path.sock`, `unix:/path.sock`,
-`127.0.0.1:9000`, `[::1]:9000`, `fd:0`, `systemd`."""
+`127.0.0.1:9000`, `[::1]:9000`, `fd:0`, `systemd`, `systemd:NAME`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
+_DESCRIPTOR_NAME = re.compile(r"[ -9;-~]{1,255}\Z")  # systemd.socket(5), FileDescriptorName=
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,16 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True)
 class InheritedAddress:
-    """A listening socket that this process was given: `fd:N`, or `systemd` (LISTEN_FDS) with `fd` None."""
+    """A listening socket that this process was given: `fd:N`, or with `fd` None one of systemd's (LISTEN_FDS): those
+    called `name` (LISTEN_FDNAMES), or all."""
 
     fd: int | None
+    name: str = ""
 
     def __str__(self) -> str:
-        return "systemd" if self.fd is None else f"fd:{self.fd}"
+        if self.fd is not None:
+            return f"fd:{self.fd}"
+        return f"systemd:{self.name}" if self.name else "systemd"
 
 
 Address = UnixAddress | TcpAddress | InheritedAddress
@@ -48,6 +53,8 @@ def parse_address(text: str) -> Address:
     """Read an address; a ValueError says what is wrong with it and how one is written."""
     if text.startswith("unix:"):
         return _unix(text, text[5:])
+    if text.startswith("systemd:"):
+        return _systemd(text, text[8:])
     if "/" in text:
         return _unix(text, text)
     if text == "systemd":
@@ -65,6 +72,15 @@ def _unix(text: str, path: str) -> UnixAddress:
     if len(path.encode()) > 107:
         raise ValueError(f"{text!r}: the path of a Unix socket has at most 107 bytes")
     return UnixAddress(path)
+
+
+def _systemd(text: str, name: str) -> InheritedAddress:
+    if not _DESCRIPTOR_NAME.match(name):
+        raise ValueError(
+            f"{text!r}: write the FileDescriptorName of a .socket unit, as in systemd:shop; it has at most 255 "
+            "characters of ASCII and no colon"
+        )
+    return InheritedAddress(None, name)
 
 
 def _tcp(text: str) -> TcpAddress:

@@ -90,6 +90,7 @@ class Driver:
         self._kept = kept
         self._allowed = frozenset(allowed)
         self._peers: dict[int, _Peer] = {}
+        self._fresh: dict[int, _Peer] = {}  # those of them that have sent nothing yet
         self._leaving = False
         self._paused_until = 0.0
         self._expiry = float("inf")  # no peer's deadline is earlier
@@ -141,14 +142,18 @@ class Driver:
         return True
 
     def _adopt(self, kept: KeptQueue) -> None:
-        """Take over a connection that a leaving worker has handed on."""
-        sock = kept.take()
-        if sock is not None:
-            self._welcome(sock, self._timeouts.keepalive, kept=True)
+        """Take over a connection that another worker has handed on."""
+        handed = kept.take()
+        if handed is not None:
+            sock, had_request = handed
+            patience = self._timeouts.keepalive if had_request else self._timeouts.head
+            self._welcome(sock, patience, kept=had_request)
 
     def _welcome(self, sock: socket.socket, patience: float, *, kept: bool = False) -> None:
         peer = _Peer(Stream(sock), self._new_connection(), time.monotonic() + patience, kept=kept)
         self._peers[peer.stream.fd] = peer
+        if not kept:
+            self._fresh[peer.stream.fd] = peer
         self._serve(peer)
 
     def _may_connect(self, address: Sequence[str] | bytes) -> bool:
@@ -177,6 +182,7 @@ class Driver:
         if data is None:
             self._wait_for(peer)
             return
+        self._fresh.pop(peer.stream.fd, None)
         waited = peer.connection.between_requests
         events = peer.connection.receive_data(data) if data else peer.connection.receive_eof()
         if not self._send_own(peer):
@@ -214,6 +220,8 @@ class Driver:
 
     def _answer(self, peer: _Peer, head: RequestHead | RequestRefused, rest: Sequence[Event]) -> None:
         """Run one request to the end of its answer."""
+        for fresh in list(self._fresh.values()):
+            self._hand_on(fresh)  # its request would wait behind this one
         conversation = Conversation(peer.stream, peer.connection, head.id, self._timeouts, rest)
         if isinstance(head, RequestHead):
             keep = head.keep_conn
@@ -272,6 +280,7 @@ class Driver:
         if peer.registered:
             self._epoll.unregister(peer.stream.fd)
         del self._peers[peer.stream.fd]
+        self._fresh.pop(peer.stream.fd, None)
 
     # -- deadlines and leaving ----------------------------------------------------------------------------------------
 
@@ -327,7 +336,7 @@ class Driver:
 
     def _hand_on(self, peer: _Peer) -> bool:
         """Give an idle connection to the workers that stay; False where there are none, or their queue is full."""
-        if self._kept is None or not self._kept.give(peer.stream.socket):
+        if self._kept is None or not self._kept.give(peer.stream.socket, kept=peer.kept):
             return False
         self._close(peer)
         return True

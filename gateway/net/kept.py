@@ -1,15 +1,17 @@
-"""The pool's kept connections: a leaving worker hands its idle ones to the workers that stay, over one socket pair.
+"""Connections on their way from one worker of a pool to another, over one socket pair.
 
-Closing them would lose requests: a front-end may be writing the next one at that very moment, and will not repeat a
-POST.
+A leaving worker hands on the kept ones that are between two requests: closing them would lose requests, for a front-end
+may be writing the next one at that very moment, and will not repeat a POST. A worker that begins a request hands on
+those that it has accepted and that have sent nothing yet: their requests would wait behind its own.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import socket
 
-_NO_DATA = b"\0"  # a message needs a byte; all that matters is the descriptor beside it (unix(7), SCM_RIGHTS)
+_FRESH, _KEPT = b"f", b"k"  # the byte beside the descriptor (unix(7), SCM_RIGHTS)
 
 
 class KeptQueue:
@@ -30,24 +32,33 @@ class KeptQueue:
         """The descriptor that is readable while a connection waits to be taken."""
         return self.taking.fileno()
 
-    def give(self, sock: socket.socket) -> bool:
-        """Put a connection into the queue; False when it is full. The caller closes its own copy."""
+    def give(self, sock: socket.socket, *, kept: bool) -> bool:
+        """Put a connection into the queue; False when it is full. The caller closes its own copy.
+
+        `kept` is whether it has had a request.
+        """
         try:
-            socket.send_fds(self.giving, [_NO_DATA], [sock.fileno()])
+            socket.send_fds(self.giving, [_KEPT if kept else _FRESH], [sock.fileno()])
         except OSError:
             return False
         return True
 
-    def take(self) -> socket.socket | None:
-        """Take one connection, or None when another worker was faster."""
+    def take(self) -> tuple[socket.socket, bool] | None:
+        """Take one connection, and whether it has had a request; None when another worker was faster."""
         try:
-            _, fds, _, _ = socket.recv_fds(self.taking, len(_NO_DATA), 1)
+            what, fds, _, _ = socket.recv_fds(self.taking, len(_KEPT), 1)
         except BlockingIOError:
             return None
         if not fds:
             return None
         os.set_inheritable(fds[0], False)
-        return socket.socket(fileno=fds[0])
+        return socket.socket(fileno=fds[0]), what == _KEPT
+
+    def waiting(self) -> int:
+        """1 if a connection waits to be taken, else 0."""
+        waiter = select.poll()
+        waiter.register(self.taking, select.POLLIN)
+        return len(waiter.poll(0))
 
     def close(self) -> None:
         """Close both ends, and with the last copy of them every connection still queued."""

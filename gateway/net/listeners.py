@@ -59,13 +59,12 @@ class Listener:
 
 
 def open_listeners(address: Address, *, backlog: int = 511, file: SocketFile | None = None) -> list[Listener]:
-    """Open the listeners of one address (several for `systemd`). Raises ListenError."""
+    """Open the listeners of one address (for `systemd` there may be several). Raises ListenError."""
     if isinstance(address, UnixAddress):
         return [_open_unix(address, backlog, file or SocketFile())]
     if isinstance(address, TcpAddress):
         return [_open_tcp(address, backlog)]
-    fds = _systemd_fds() if address.fd is None else [address.fd]
-    return [_inherit(fd) for fd in fds]
+    return _take_from_systemd(address.name) if address.fd is None else [_inherit(address.fd)]
 
 
 def fd_is_listening(fd: int) -> bool:
@@ -175,7 +174,7 @@ def _answers(path: str) -> bool:
 
 def _bind_unix(path: str, backlog: int, file: SocketFile) -> socket.socket:
     """Make the socket under a temporary name, listening only once owner and mode are right, then move it to `path`."""
-    temporary = f"{path}.{os.getpid()}"
+    temporary = f"{os.path.dirname(path)}/.{os.getpid():x}"  # short: a socket's path has at most 107 bytes
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     old = os.umask(0o777 & ~file.mode)
     try:
@@ -221,30 +220,56 @@ def _open_tcp(address: TcpAddress, backlog: int) -> Listener:
     return Listener(sock, address)
 
 
-def _systemd_fds() -> list[int]:
-    """Take the descriptors that systemd passed to this very process (sd_listen_fds(3))."""
-    pid, count = os.environ.pop("LISTEN_PID", ""), os.environ.pop("LISTEN_FDS", "")
-    os.environ.pop("LISTEN_FDNAMES", None)
-    if pid != str(os.getpid()) or not count.isdigit() or not int(count):
+def _take_from_systemd(name: str) -> list[Listener]:
+    """Duplicate the descriptors that systemd calls `name`, or all ("").
+
+    Its own stay open at their numbers for as long as this process lives: other addresses choose from them, a pool that
+    a reload adds may, and a program that this process executes in its place finds them again.
+    """
+    given = _given_by_systemd()
+    taken = [_duplicate(fd, InheritedAddress(None, own)) for fd, own in given if name in ("", own)]
+    if taken:
+        return taken
+    if not given:
         raise ListenError("no socket from systemd: start this by a .socket unit, or name an address to listen on", 100)
-    return list(range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(count)))
+    names = ", ".join(dict.fromkeys(own or "one without a name" for _, own in given))
+    raise ListenError(
+        f"no socket from systemd is called {name}, only {names}; write FileDescriptorName={name} in its .socket unit",
+        100,
+    )
+
+
+def _given_by_systemd() -> list[tuple[int, str]]:
+    """The descriptors that systemd passed to this very process, with their names (sd_listen_fds_with_names(3))."""
+    pid, count = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
+    if pid != str(os.getpid()) or not count.isascii() or not count.isdigit():
+        return []
+    fds = range(_FIRST_SYSTEMD_FD, _FIRST_SYSTEMD_FD + int(count))
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+    return list(zip(fds, names if len(names) == len(fds) else [""] * len(fds), strict=True))
 
 
 def _inherit(fd: int) -> Listener:
-    if not fd_is_listening(fd):
-        raise ListenError(
-            f"file descriptor {fd} is no listening socket; let lighttpd, spawn-fcgi or systemd start this", 100
-        )
-    # Moved away from its number: 0 becomes standard input again, and close-on-exec holds.
-    sock = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
-    sock.setblocking(False)
+    """Take a descriptor away from its number: 0 becomes standard input again."""
+    listener = _duplicate(fd, InheritedAddress(fd))
     null = os.open(os.devnull, os.O_RDONLY)
     if fd == 0:
         os.dup2(null, fd)
     else:
         os.close(fd)
     os.close(null)
-    return Listener(sock, InheritedAddress(fd))
+    return listener
+
+
+def _duplicate(fd: int, address: InheritedAddress) -> Listener:
+    if not fd_is_listening(fd):
+        raise ListenError(
+            f"file descriptor {fd} is no listening socket; let lighttpd, spawn-fcgi or systemd start this", 100
+        )
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10))
+    sock.setblocking(False)
+    return Listener(sock, address)
 
 
 def _closed_folder(path: str) -> str:

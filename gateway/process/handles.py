@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.process.launch import Identity, launch
 from gateway.process.task import Task
@@ -22,6 +23,19 @@ _LONGEST_MESSAGE = 200_000  # bytes
 _LARGEST_PID = 2**31 - 1  # of the type pid_t
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")  # of the environment that is otherwise cleared
 _NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+
+
+class Loop(Protocol):
+    """What the processes' handles need of the master's loop."""
+
+    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back whenever the socket is readable."""
+
+    def forget(self, sock: socket.socket) -> None:
+        """Watch the socket no longer."""
+
+    def owns(self, pid: object) -> bool:
+        """Say whether a process is known already, as a worker or zygote of any pool."""
 
 
 class BadMessage(Exception):
@@ -109,6 +123,8 @@ class WorkerHandle:
     slot: int
     generation: int
     channel: socket.socket
+    started: float = 0.0  # time.monotonic()
+    most_requests: int = 0  # after which it is replaced; 0 for no limit
     pid: int = 0
 
     def accept_pid(self, pid: object) -> None:

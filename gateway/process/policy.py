@@ -1,8 +1,9 @@
-"""What a pool does when something happens: a pure table of state x event -> actions, without fork, clock or signal.
+"""What a pool does when something happens, without fork, clock or signal.
 
 A pool has generations. Each has a zygote that imports the applications once and forks the workers. A reload loads a
 candidate generation beside the current one; only when its zygote is READY does it become the current one and its
-workers replace the old ones, one for one. Times are milliseconds of any clock that never goes back.
+workers replace the old ones, one for one. A worker's own life is the table in `lifecycle`, the number of workers is
+`scaling`'s. Times are milliseconds of any clock that never goes back.
 """
 
 from __future__ import annotations
@@ -10,14 +11,32 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from gateway.process.lifecycle import (
+    SERVING,
+    STAYING,
+    TRANSITIONS,
+    Action,
+    DiscardZygote,
+    Ended,
+    ForkWorker,
+    Kill,
+    LetLeave,
+    Loaded,
+    SpawnZygote,
+    StandIn,
+    Terminate,
+    WorkerEvent,
+    WorkerState,
+)
+from gateway.process.scaling import Load, Scaling, dispensable, needed
 
-class WorkerState(enum.Enum):
-    """A worker as the master sees it."""
-
-    STARTING = "starting"  # asked for, not READY yet
-    READY = "ready"
-    LEAVING = "leaving"  # told to finish what it has
-    KILLED = "killed"  # signalled, not reaped yet
+_FIRST_BACKOFF = 100  # ms, doubled with each failed start in a row
+_LONGEST_BACKOFF = 30_000  # ms
+_STARTS_PER_SECOND = 50  # a death after READY is replaced at once, but no more often than this
+_BREAKER_FAILURES = 5  # failed starts within _BREAKER_WINDOW ms, with nobody serving: a stand-in answers
+_BREAKER_WINDOW = 30_000
+_TERMINATE_PATIENCE = 2_000  # ms from SIGTERM to SIGKILL
+NEVER = 1 << 62
 
 
 class ZygoteState(enum.Enum):
@@ -35,78 +54,6 @@ class Phase(enum.Enum):
     DRAINING = "draining"  # graceful stop: running requests finish
     ENDING = "ending"  # fast stop
     ENDED = "ended"
-
-
-# -- actions ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SpawnZygote:
-    """Start the zygote of a new generation."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class DiscardZygote:
-    """End a zygote that is no longer needed, or has not become READY in time."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForkWorker:
-    """Let the generation's zygote fork a worker for a slot of the scoreboard."""
-
-    generation: int
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class LetLeave:
-    """Tell a worker to finish what it has and exit; `replaced` is whether other workers go on serving."""
-
-    slot: int
-    replaced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Terminate:
-    """End a worker now (SIGTERM)."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """End a worker that does not react (SIGKILL)."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A generation's load is over: it serves (`error` is empty), or is refused and the old one goes on."""
-
-    generation: int
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The pool has stopped: no process of it is left."""
-
-
-Action = SpawnZygote | DiscardZygote | ForkWorker | LetLeave | Terminate | Kill | Loaded | Ended
-
-
-# -- state ------------------------------------------------------------------------------------------------------------
-
-_FIRST_BACKOFF = 100  # ms, doubled with each failed start in a row
-_LONGEST_BACKOFF = 30_000  # ms
-_STARTS_PER_SECOND = 50  # a death after READY is replaced at once, but no more often than this
-_TERMINATE_PATIENCE = 2_000  # ms from SIGTERM to SIGKILL
-NEVER = 1 << 62
 
 
 @dataclass(slots=True)
@@ -132,17 +79,22 @@ class Generation:
 class PoolPolicy:
     """The state of one pool and its decisions. Every event method returns the actions to carry out, in order."""
 
-    max_children: int
+    scaling: Scaling
     start_timeout: int
     control_timeout: int
     phase: Phase = Phase.RUNNING
+    wanted: int = 0  # workers of the current generation
+    max_children_reached: int = 0  # how often more were needed than are allowed
+    standing_in: bool = False
     workers: dict[int, Worker] = field(default_factory=dict)
     current: Generation | None = None
     candidate: Generation | None = None
+    _too_many: bool = False  # the load needs more than max_children
     _last_number: int = 0
     _reload_wanted: bool = False
     _reporting: int = 0  # the generation whose load is still to be reported
     _failures: int = 0  # failed starts in a row
+    _recent_failures: list[int] = field(default_factory=list)
     _not_before: int = 0  # no start before this
     _recent_starts: list[int] = field(default_factory=list)
 
@@ -150,6 +102,7 @@ class PoolPolicy:
 
     def start(self, now: int) -> list[Action]:
         """Load the first generation."""
+        self.wanted = self.scaling.at_start
         return self._load(now)
 
     def reload(self, now: int) -> tuple[int, list[Action]]:
@@ -166,11 +119,8 @@ class PoolPolicy:
         if self.phase is not Phase.RUNNING:
             return []
         self.phase = Phase.DRAINING
-        actions = self._discard_all()
-        for slot, worker in self.workers.items():
-            if worker.state in (WorkerState.STARTING, WorkerState.READY):
-                actions.append(self._let_leave(slot, worker, now, replaced=False))
-        return actions + self._settle(now)
+        staying = [slot for slot, worker in self.workers.items() if worker.state in STAYING]
+        return self._discard_all() + self._dismiss(staying, now, replaced=False) + self._settle(now)
 
     def terminate(self, now: int) -> list[Action]:
         """Stop at once."""
@@ -180,8 +130,7 @@ class PoolPolicy:
         actions = self._discard_all()
         for slot, worker in self.workers.items():
             if worker.state is not WorkerState.KILLED:
-                worker.state = WorkerState.KILLED
-                worker.deadline = now + _TERMINATE_PATIENCE
+                self._move(worker, WorkerEvent.ENDED, now)
                 actions.append(Terminate(slot))
         return actions + self._settle(now)
 
@@ -210,6 +159,8 @@ class PoolPolicy:
         generation.failed = failed
         self.current, self.candidate = generation, None
         self._not_before = 0
+        if not self.wanted:
+            actions += self._stand_in(wanted=False)  # no worker would end it: none starts before there is a request
         if self._reload_wanted:
             actions += self._load_again(now)
         return actions + self._settle(now)
@@ -221,7 +172,8 @@ class PoolPolicy:
         if self.current is not None and self.current.number == number:
             self.current.state = ZygoteState.GONE
             if not self._count(WorkerState.READY):
-                self._back_off(now)  # or zygotes that always die right after READY would follow one another at once
+                # Or zygotes that always die right after READY would follow one another at once.
+                return self._back_off(now) + self._settle(now)
         return self._settle(now)
 
     def worker_ready(self, slot: int, now: int) -> list[Action]:
@@ -229,27 +181,41 @@ class PoolPolicy:
         worker = self.workers.get(slot)
         if worker is None or worker.state is not WorkerState.STARTING:
             return []
-        worker.state = WorkerState.READY
-        worker.deadline = NEVER
+        self._move(worker, WorkerEvent.SERVES, now)
         self._failures = 0
-        return self._settle(now)
+        self._recent_failures.clear()
+        return self._stand_in(wanted=False) + self._settle(now)
 
     def worker_gone(self, slot: int, now: int) -> list[Action]:
         """A worker has been reaped, whatever it died of."""
         worker = self.workers.pop(slot, None)
-        if worker is not None and worker.state is WorkerState.STARTING:
-            self._start_failed(worker, now)
-        return self._settle(now)
+        failed = worker is not None and worker.state is WorkerState.STARTING and self._is_current(worker)
+        return (self._back_off(now) if failed else []) + self._settle(now)
+
+    def observe(self, load: Load, now: int) -> list[Action]:
+        """The pool was looked at: grow to what the load needs, let go what it does not, replace what has expired."""
+        if self.phase is not Phase.RUNNING or self.current is None:
+            return []
+        need = needed(self.scaling, load)
+        too_many = need > self.scaling.max_children
+        self.max_children_reached += too_many and not self._too_many
+        self._too_many = too_many
+        self.wanted = max(self.wanted, min(need, self.scaling.max_children, load.ceiling))
+        leaving = [slot for slot in dispensable(self.scaling, load) if self._serves(slot)]
+        self.wanted -= len(leaving)
+        for slot in load.expired:
+            if self._serves(slot) and self._retiring() < self.scaling.recycling_at_once:
+                self._move(self.workers[slot], WorkerEvent.EXPIRES, now)
+        return self._dismiss(leaving, now, replaced=True) + self._settle(now)
 
     def tick(self, now: int) -> list[Action]:
         """Time has passed: look at the deadlines and at starts that had to wait."""
         actions: list[Action] = []
         for slot, worker in self.workers.items():
             if now >= worker.deadline:
-                if worker.state is WorkerState.STARTING:
-                    self._start_failed(worker, now)
-                worker.state = WorkerState.KILLED
-                worker.deadline = now + _TERMINATE_PATIENCE
+                if worker.state is WorkerState.STARTING and self._is_current(worker):
+                    actions += self._back_off(now)
+                self._move(worker, WorkerEvent.OVERDUE, now)
                 actions.append(Kill(slot))
         if self.candidate is not None and now >= self.candidate.deadline:
             number = self.candidate.number
@@ -286,19 +252,19 @@ class PoolPolicy:
         return actions + self._replace(self.current.number, now) + self._report(self.current.number)
 
     def _replace(self, current: int, now: int) -> list[Action]:
-        """Let as many old workers leave as new ones are READY."""
-        new = sum(w.state is WorkerState.READY for w in self.workers.values() if w.generation == current)
+        """Let as many workers that are old or retiring leave as new ones are READY."""
+        new = self._count(WorkerState.READY)
         old = [
-            (slot, worker)
+            slot
             for slot, worker in self.workers.items()
-            if worker.generation != current and worker.state in (WorkerState.STARTING, WorkerState.READY)
+            if worker.state in STAYING and (worker.generation != current or worker.state is WorkerState.RETIRING)
         ]
-        excess = len(old) - max(0, self.max_children - new)
-        return [self._let_leave(slot, worker, now, replaced=True) for slot, worker in old[: max(0, excess)]]
+        excess = len(old) - max(0, self.wanted - new)
+        return self._dismiss(old[: max(0, excess)], now, replaced=True)
 
     def _report(self, current: int) -> list[Action]:
         """Report a load as done once the new generation alone serves."""
-        if self._reporting != current or self._count(WorkerState.READY) < self.max_children:
+        if self._reporting != current or self._count(WorkerState.READY) < self.wanted:
             return []
         self._reporting = 0
         return [Loaded(current, "")]
@@ -323,17 +289,23 @@ class PoolPolicy:
         number = self.candidate.number
         self.candidate = None
         self._reporting = 0
-        if self.current is None or self.current.state is ZygoteState.GONE:
-            self._back_off(now)  # else it is the operator's reload that failed: the current generation is sound
         actions: list[Action] = [Loaded(number, error)]
+        if self.current is None or self.current.state is ZygoteState.GONE:
+            actions += self._back_off(now)  # else it is a reload that failed, and the current generation is sound
         if self._reload_wanted:
             actions += self._load(now)
         return actions + self._settle(now)
 
-    def _let_leave(self, slot: int, worker: Worker, now: int, *, replaced: bool) -> LetLeave:
-        worker.state = WorkerState.LEAVING
-        worker.deadline = now + self.control_timeout
-        return LetLeave(slot, replaced)
+    def _move(self, worker: Worker, event: WorkerEvent, now: int) -> None:
+        """Take a worker through the table, and give it the deadline of the state that it enters."""
+        patience = {WorkerState.LEAVING: self.control_timeout, WorkerState.KILLED: _TERMINATE_PATIENCE}
+        worker.state = TRANSITIONS[worker.state][event]
+        worker.deadline = now + patience[worker.state] if worker.state in patience else NEVER
+
+    def _dismiss(self, slots: list[int], now: int, *, replaced: bool) -> list[Action]:
+        for slot in slots:
+            self._move(self.workers[slot], WorkerEvent.DISMISSED, now)
+        return [LetLeave(slot, replaced) for slot in slots]
 
     def _discard_all(self) -> list[Action]:
         """Discard every zygote: nothing is started any more."""
@@ -344,7 +316,7 @@ class PoolPolicy:
         if self.current is not None and self.current.state is ZygoteState.READY:
             actions.append(DiscardZygote(self.current.number))
             self.current.state = ZygoteState.GONE
-        return actions
+        return actions + self._stand_in(wanted=False)
 
     def _wants_start(self) -> bool:
         """Something is missing that a start would bring: a generation, or a worker of the current one."""
@@ -352,30 +324,47 @@ class PoolPolicy:
             return self.candidate is None
         if self._failures and self._count(WorkerState.STARTING):
             return False  # while starts fail, one at a time
-        return self._count(WorkerState.STARTING, WorkerState.READY) < self.max_children and self._has_free_slot()
+        return self._count(WorkerState.STARTING, WorkerState.READY) < self.wanted and self._has_free_slot()
 
     def _count(self, *states: WorkerState) -> int:
         assert self.current is not None
         return sum(w.generation == self.current.number and w.state in states for w in self.workers.values())
 
     def _has_free_slot(self) -> bool:
-        return len(self.workers) < 2 * self.max_children
+        return len(self.workers) < 2 * self.scaling.max_children
 
     def _free_slot(self) -> int:
-        return next(slot for slot in range(2 * self.max_children) if slot not in self.workers)
+        return next(slot for slot in range(2 * self.scaling.max_children) if slot not in self.workers)
 
-    def _start_failed(self, worker: Worker, now: int) -> None:
-        """A worker did not become READY; one of an older generation may have lost its zygote to a reload."""
-        assert self.current is not None
-        if worker.generation == self.current.number:
-            self._back_off(now)
+    def _is_current(self, worker: Worker) -> bool:
+        """A worker of an older generation may fail to start because a reload took its zygote away."""
+        return self.current is not None and worker.generation == self.current.number
 
-    def _back_off(self, now: int) -> None:
+    def _serves(self, slot: int) -> bool:
+        """The slot's worker is READY and of the current generation."""
+        worker = self.workers.get(slot)
+        return worker is not None and worker.state is WorkerState.READY and self._is_current(worker)
+
+    def _retiring(self) -> int:
+        return sum(worker.state is WorkerState.RETIRING for worker in self.workers.values())
+
+    def _back_off(self, now: int) -> list[Action]:
+        """A start has failed: delay the next, and open the breaker if it was one of many and nobody serves."""
         self._failures += 1
         self._not_before = now + min(_FIRST_BACKOFF << min(self._failures - 1, 16), _LONGEST_BACKOFF)
+        self._recent_failures = [*(t for t in self._recent_failures if t > now - _BREAKER_WINDOW), now]
+        serving = any(worker.state in SERVING for worker in self.workers.values())
+        return self._stand_in(wanted=True) if len(self._recent_failures) >= _BREAKER_FAILURES and not serving else []
+
+    def _stand_in(self, *, wanted: bool) -> list[Action]:
+        """Change whether a stand-in answers; it stays until a worker is READY."""
+        if wanted == self.standing_in:
+            return []
+        self.standing_in = wanted
+        return [StandIn(wanted)]
 
     def _earliest_start(self, now: int) -> int:
         self._recent_starts = [start for start in self._recent_starts if start > now - 1000]
-        if len(self._recent_starts) < max(_STARTS_PER_SECOND, 2 * self.max_children):
+        if len(self._recent_starts) < max(_STARTS_PER_SECOND, 2 * self.scaling.max_children):
             return self._not_before
         return max(self._not_before, self._recent_starts[0] + 1001)

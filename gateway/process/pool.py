@@ -8,34 +8,29 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from gateway import log
 from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
-from gateway.process import policy
-from gateway.process.handles import BadMessage, WorkerHandle, Zygote, receive
+from gateway.net.queue import QueueGauge
+from gateway.process import lifecycle
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
 from gateway.process.launch import Identity
-from gateway.process.policy import Action, PoolPolicy
+from gateway.process.lifecycle import SERVING, Action, WorkerState
+from gateway.process.policy import NEVER, Phase, PoolPolicy
+from gateway.process.recycling import Limits
+from gateway.process.scaling import Load, Scaling
 from gateway.process.scoreboard import Scoreboard
+from gateway.process.standin import StandIn
 from gateway.process.task import Task
-from gateway.settings import Application, Pool
+from gateway.settings import Application, Pool, ProcessManager
 
 _STOP = b"stop"
 
 
-class Loop(Protocol):
-    """What a pool needs of the master's loop."""
-
-    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
-        """Call back whenever the socket is readable."""
-
-    def forget(self, sock: socket.socket) -> None:
-        """Watch the socket no longer."""
-
-    def owns(self, pid: object) -> bool:
-        """Say whether a process is known already, as a worker or zygote of any pool."""
+_LOOK_EVERY = 100  # ms between two looks at a pool that may have to grow, shrink or replace workers
 
 
 def milliseconds() -> int:
@@ -62,7 +57,7 @@ class PoolRunner:
         self.settings = pool
         self.listeners = listeners
         self.policy = PoolPolicy(
-            max_children=pool.max_children,
+            Scaling.of(pool),
             start_timeout=int(pool.start_timeout * 1000),
             control_timeout=int(pool.process_control_timeout * 1000),
         )
@@ -73,7 +68,12 @@ class PoolRunner:
         self._loop = loop
         self._on_loaded = on_loaded
         self._kept = KeptQueue.create()
-        self._board = Scoreboard(2 * pool.max_children)
+        self._board = Scoreboard(2 * pool.max_children + 1)
+        self._gauge = QueueGauge([listener.socket for listener in listeners])
+        self._limits = Limits(pool)
+        self._stand_in: StandIn | None = None
+        self.next_look = NEVER
+        self._sleeping = False  # without workers, until a connection comes
         self._zygotes: dict[int, Zygote] = {}
         self._workers: dict[int, WorkerHandle] = {}
         self._failures: str = ""  # of the last load, with tracebacks
@@ -83,6 +83,8 @@ class PoolRunner:
     def start(self) -> None:
         """Load the first generation."""
         self._do(self.policy.start(milliseconds()))
+        if self.settings.pm is not ProcessManager.STATIC or self._limits.any:
+            self.next_look = milliseconds() + _LOOK_EVERY
 
     def reload(self, expect: Callable[[int], None] = lambda generation: None) -> None:
         """Load new code; `expect` is told the generation that will hold it before anything is done."""
@@ -93,15 +95,63 @@ class PoolRunner:
 
     def drain(self) -> None:
         """Stop gracefully."""
+        self._stop_looking()
         self._do(self.policy.drain(milliseconds()))
 
     def terminate(self) -> None:
         """Stop at once."""
+        self._stop_looking()
         self._do(self.policy.terminate(milliseconds()))
 
     def tick(self) -> None:
         """Let the policy look at its deadlines."""
         self._do(self.policy.tick(milliseconds()))
+
+    def _stop_looking(self) -> None:
+        if self._sleeping:
+            self._wake_up()
+        self.next_look = NEVER
+
+    def look(self, ceiling: int) -> None:
+        """Look at what the workers do and what waits, and let the policy react.
+
+        `ceiling` is the number of workers that process_max leaves to this pool.
+        """
+        now = milliseconds()
+        busy, idle, expired = 0, {}, []
+        for slot, worker in self._workers.items():
+            if self.policy.workers[slot].state in SERVING:
+                activity = self._board.read(slot)
+                busy += activity.busy
+                if not activity.busy:
+                    idle[slot] = int(activity.seconds * 1000)
+                if self._limits.exceeded(worker, activity.requests):
+                    expired.append(slot)
+        queued = self._queued()
+        self.next_look = now + _LOOK_EVERY
+        self._do(self.policy.observe(Load(busy, idle, queued, expired, ceiling), now))
+        if not (self.policy.wanted or self._workers or queued):
+            self._sleep()
+
+    def _queued(self) -> int:
+        """Connections that wait to be accepted, or kept ones that a worker has handed on."""
+        return self._gauge.read().waiting + self._kept.waiting()
+
+    def _sleep(self) -> None:
+        """An ondemand pool without workers need not be looked at until a connection comes."""
+        self._sleeping = True
+        self.next_look = NEVER
+        for source in self._sources():
+            self._loop.watch(source, self._wake_up)
+
+    def _wake_up(self) -> None:
+        self._sleeping = False
+        self.next_look = milliseconds()
+        for source in self._sources():
+            self._loop.forget(source)
+
+    def _sources(self) -> list[socket.socket]:
+        return [*(listener.socket for listener in self.listeners), self._kept.taking]
 
     def owns(self, pid: object) -> bool:
         """Say whether a process is a worker or zygote of this pool."""
@@ -123,10 +173,11 @@ class PoolRunner:
     @property
     def ended(self) -> bool:
         """Nothing of the pool is left."""
-        return self.policy.phase is policy.Phase.ENDED and not self._zygotes
+        return self.policy.phase is Phase.ENDED and not self._zygotes
 
     def close(self) -> None:
         """Free what the pool held."""
+        self._gauge.close()
         self._kept.close()
         self._board.close()
 
@@ -138,6 +189,9 @@ class PoolRunner:
             "listen": [str(listener.address) for listener in self.listeners],
             "pm": self.settings.pm.value,
             "max_children": self.settings.max_children,
+            "wanted": self.policy.wanted,
+            "max_children_reached": self.policy.max_children_reached,
+            "listen_queue": self._gauge.read().waiting,
             "generation": current.number if current else 0,
             "state": "reloading" if current and self.policy.candidate else self.policy.phase.value,
             "failed": sorted(current.failed) if current else [],
@@ -148,7 +202,7 @@ class PoolRunner:
     def _worker_status(self, slot: int) -> dict[str, Any]:
         state = self.policy.workers[slot].state
         activity = self._board.read(slot)
-        shown = state.value if state is not policy.WorkerState.READY else "busy" if activity.busy else "idle"
+        shown = state.value if state is not WorkerState.READY else "busy" if activity.busy else "idle"
         return {
             "pid": self._workers[slot].pid,
             "state": shown,
@@ -165,26 +219,37 @@ class PoolRunner:
     def _do(self, actions: Iterable[Action]) -> None:
         for action in actions:
             match action:
-                case policy.SpawnZygote(generation):
+                case lifecycle.SpawnZygote(generation):
                     self._spawn(generation)
-                case policy.DiscardZygote(generation):
+                case lifecycle.DiscardZygote(generation):
                     self._discard(generation)
-                case policy.ForkWorker(generation, slot):
+                case lifecycle.ForkWorker(generation, slot):
                     self._fork(generation, slot)
-                case policy.LetLeave(slot, replaced):
+                case lifecycle.LetLeave(slot, replaced):
                     self._workers[slot].tell(LEAVE if replaced else _STOP)
-                case policy.Terminate(slot):
+                case lifecycle.Terminate(slot):
                     self._workers[slot].signal(signal.SIGTERM)
-                case policy.Kill(slot):
+                case lifecycle.Kill(slot):
                     self._workers[slot].signal(signal.SIGKILL)
-                case policy.Loaded(generation, error):
+                case lifecycle.Loaded(generation, error):
                     self._loaded(generation, error)
-                case policy.Ended():
+                case lifecycle.StandIn(wanted):
+                    self._change_stand_in(wanted)
+                case lifecycle.Ended():
                     pass  # `ended` shows it once the zygotes are reaped too
 
     def _spawn(self, generation: int) -> None:
         self._failures = ""
-        task = Task(
+        try:
+            zygote = Zygote(self._task(), self._identity)
+        except (OSError, subprocess.SubprocessError) as error:
+            self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
+            return
+        self._zygotes[generation] = zygote
+        self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
+
+    def _task(self) -> Task:
+        return Task(
             self.name,
             self.settings,
             self._applications,
@@ -193,13 +258,12 @@ class PoolRunner:
             kept=(self._kept.giving.fileno(), self._kept.taking.fileno()),
             scoreboard=self._board.fd,
         )
-        try:
-            zygote = Zygote(task, self._identity)
-        except (OSError, subprocess.SubprocessError) as error:
-            self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
-            return
-        self._zygotes[generation] = zygote
-        self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
+
+    def _change_stand_in(self, wanted: bool) -> None:
+        if self._stand_in is not None:
+            self._stand_in.end()
+        slot = 2 * self.settings.max_children
+        self._stand_in = StandIn(self._task(), slot, self._identity, self._loop) if wanted else None
 
     def _discard(self, generation: int) -> None:
         zygote = self._zygotes.get(generation)
@@ -218,7 +282,7 @@ class PoolRunner:
         with theirs:
             self._zygotes[generation].fork(slot, theirs)
         # Where the zygote could not take it, no copy of the worker's end is left and the channel ends at once.
-        self._workers[slot] = WorkerHandle(slot, generation, ours)
+        self._workers[slot] = WorkerHandle(slot, generation, ours, time.monotonic(), self._limits.most_requests())
         self._loop.watch(ours, lambda: self._hear_worker(slot))
 
     def _loaded(self, generation: int, error: str) -> None:
@@ -229,7 +293,7 @@ class PoolRunner:
                 self.first_load = False
         else:
             self.reload_error = ""
-            log.line(f"pool {self.name}: generation {generation} serves with {self.settings.max_children} workers")
+            log.line(f"pool {self.name}: generation {generation} serves with {self.policy.wanted} workers")
         self._on_loaded(generation, self.reload_error)
 
     # -- what the processes say ----------------------------------------------------------------------------------------
@@ -285,7 +349,7 @@ class PoolRunner:
         worker = self._workers.pop(slot)
         self._loop.forget(worker.channel)
         worker.channel.close()
-        expected = self.policy.workers[slot].state in (policy.WorkerState.LEAVING, policy.WorkerState.KILLED)
+        expected = self.policy.workers[slot].state in (WorkerState.LEAVING, WorkerState.KILLED)
         if not expected:
             activity = self._board.read(slot)
             was_busy = activity.busy and activity.pid == worker.pid

@@ -10,30 +10,22 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import select
 import selectors
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from gateway import __version__, log
-from gateway.net.access import closed_at
-from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.control import Caller, Command, ControlError, ControlServer
-from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners, who_may_connect
 from gateway.process import policy
-from gateway.process.handles import BOOT, BadMessage, Zygote, receive
-from gateway.process.launch import Identity, IdentityError, become_subreaper, find_identity
+from gateway.process.launch import become_subreaper
 from gateway.process.pool import PoolRunner, milliseconds
-from gateway.process.task import Task
-from gateway.settings import ConfigError, Pool, Settings
+from gateway.process.start import EXIT_OK, EXIT_SETTINGS, open_pool_listeners, pool_identity, remove, write_pid
+from gateway.settings import Settings
 
 _MOST_SILENT_CALLERS = 32
-EXIT_OK, EXIT_SETTINGS, EXIT_SYSTEM = 0, 100, 111
 _SIGNALS = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
@@ -60,6 +52,7 @@ class Master:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._started = time.time()
+        self._process_max = settings.gateway.process_max
         self._exit_code = EXIT_OK
         self._judged = False  # whether the outcome of the first loads is known
         self._reloads: list[_Reload] = []
@@ -74,8 +67,8 @@ class Master:
             resources.callback(self._control.close)
             self.watch(self._control.socket, self._on_caller)
         if settings.gateway.pid_file:
-            resources.callback(_remove, settings.gateway.pid_file)
-            _write_pid(settings.gateway.pid_file)
+            resources.callback(remove, settings.gateway.pid_file)
+            write_pid(settings.gateway.pid_file)
 
     def run(self) -> int:
         """Serve until every pool has ended."""
@@ -91,7 +84,11 @@ class Master:
             for pool in self._pools:
                 if milliseconds() >= pool.policy.next_deadline(milliseconds()):
                     pool.tick()
+                if milliseconds() >= pool.next_look:
+                    pool.look(self._ceiling(pool))
             self._judge_first_loads()
+        for reload in self._reloads:
+            reload.give_up()
         for caller in self._stop_callers:
             caller.reply({"ok": True})
         log.line("gateway has stopped")
@@ -123,7 +120,7 @@ class Master:
                 name,
                 pool,
                 settings.of_pool(name),
-                listeners=_open_listeners(pool, identity, resources),
+                listeners=open_pool_listeners(pool, identity, resources),
                 identity=identity,
                 loop=self,
                 on_loaded=functools.partial(self._on_loaded, name),
@@ -145,8 +142,14 @@ class Master:
     def _patience(self) -> float | None:
         """Seconds until the first deadline of any pool."""
         now = milliseconds()
-        first = min(pool.policy.next_deadline(now) for pool in self._pools)
+        first = min(min(pool.policy.next_deadline(now), pool.next_look) for pool in self._pools)
         return None if first == policy.NEVER else max(0, first - now) / 1000
+
+    def _ceiling(self, pool: PoolRunner) -> int:
+        """How many workers process_max leaves to a pool."""
+        if not self._process_max:
+            return policy.NEVER
+        return self._process_max - sum(other.policy.wanted for other in self._pools if other is not pool)
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -219,7 +222,7 @@ class Master:
             case "status":
                 caller.reply(self._status())
             case "reload":
-                self._reload(caller)
+                self._reload(caller, command.get("pool", ""))
             case "stop":
                 self._stop_callers.append(caller)
                 self._terminate()
@@ -229,10 +232,16 @@ class Master:
             case unknown:
                 caller.reply({"ok": False, "error": f"unknown command {unknown!r}: status, reload, stop, quit"})
 
-    def _reload(self, caller: Caller) -> None:
-        reload = _Reload(caller, [pool.name for pool in self._pools])
+    def _reload(self, caller: Caller, name: object) -> None:
+        """Reload the pool called `name`, or all for ""; the caller is answered when the last outcome is known."""
+        pools = [pool for pool in self._pools if name in ("", pool.name)]
+        if not pools:
+            names = ", ".join(pool.name for pool in self._pools)
+            caller.reply({"ok": False, "error": f"no pool is called {name!r}; there are: {names}"})
+            return
+        reload = _Reload(caller, [pool.name for pool in pools])
         self._reloads.append(reload)
-        for pool in self._pools:
+        for pool in pools:
             pool.reload(functools.partial(reload.expect, pool.name))
         reload.expect_no_more()
 
@@ -263,6 +272,10 @@ class _Reload:
         """Note which generation of a pool is waited for."""
         self._generations[name] = generation
 
+    def give_up(self) -> None:
+        """The gateway has stopped before the outcome was known."""
+        self._caller.reply({"ok": False, "error": "the gateway has stopped"})
+
     def expect_no_more(self) -> None:
         """Every pool was asked: one that did not take the reload is about to end."""
         for name, generation in list(self._generations.items()):
@@ -281,82 +294,6 @@ class _Reload:
             self._caller.reply({"ok": False, "error": errors} if errors else {"ok": True})
 
 
-def check(settings: Settings) -> list[str]:
-    """Import every application as the pools would, and return one message (with traceback) for each that fails."""
-    messages: list[str] = []
-    for name, pool in settings.pools.items():
-        messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()))
-    return messages
-
-
-def _check_pool(task: Task) -> list[str]:
-    try:
-        zygote = Zygote(task, pool_identity(task.pool))
-    except (OSError, subprocess.SubprocessError) as error:
-        return [f"pool {task.name}: cannot start a zygote: {error}"]
-    try:
-        readable, _, _ = select.select([zygote.channel], [], [], task.pool.start_timeout)
-        message = receive(zygote.channel) if readable else {}
-    except BadMessage as error:
-        return [f"pool {task.name}: its zygote sent {error}"]
-    finally:
-        zygote.discard()
-        zygote.process.wait()
-    if message is None:
-        return [f"pool {task.name}: its zygote ended with status {zygote.process.returncode} before it was ready"]
-    if not message:
-        return [f"pool {task.name}: not loaded within start_timeout ({task.pool.start_timeout:g} s)"]
-    return [(failure["message"] + "\n" + failure["traceback"]).rstrip() for failure in message["failures"]]
-
-
-def pool_identity(pool: Pool) -> Identity | None:
-    """Whom the pool runs as: None to stay who we are. Raises ConfigError."""
-    if not pool.user and not pool.group:
-        return None
-    try:
-        identity = find_identity(pool.user or str(os.geteuid()), pool.group)
-    except IdentityError as error:
-        raise ConfigError(str(error)) from error
-    if os.geteuid() != 0:
-        if identity.uid != os.geteuid():
-            raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
-        return None
-    for path in (pool.python or sys.executable, BOOT, pool.app_dir or os.getcwd()):
-        if closed := closed_at(path, identity.uid, identity.groups):
-            raise ConfigError(
-                f"user {identity.name} may not read {closed}, where {path} is; "
-                "open it to that user, move it, or name another user"
-            )
-    return identity
-
-
-def _open_listeners(pool: Pool, identity: Identity | None, resources: contextlib.ExitStack) -> list[Listener]:
-    file = _socket_file(pool, identity)
-    listeners: list[Listener] = []
-    for text in pool.listen:
-        for listener in open_listeners(parse_address(text), backlog=pool.listen_backlog, file=file):
-            resources.callback(listener.close)
-            listeners.append(listener)
-            if not isinstance(listener.address, InheritedAddress):
-                log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
-    if not listeners:
-        raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
-    return listeners
-
-
-def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
-    """Owner and mode of the pool's Unix sockets: by default its own user and group. Raises ConfigError."""
-    uid, gid = (identity.uid, identity.gid) if identity else (-1, -1)
-    try:
-        if pool.listen_owner:
-            uid = find_identity(pool.listen_owner).uid
-        if pool.listen_group:
-            gid = find_identity(str(os.geteuid()), pool.listen_group).gid
-    except IdentityError as error:
-        raise ConfigError(str(error)) from error
-    return SocketFile(int(pool.listen_mode, 8), uid, gid)
-
-
 def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:
     """Let every signal of the master write its number to a socket, which is returned."""
     reading, writing = socket.socketpair()
@@ -369,16 +306,3 @@ def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:
         resources.callback(signal.signal, number, signal.signal(number, lambda *_: None))
     resources.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
     return reading
-
-
-def _write_pid(path: str) -> None:
-    """Write the process ID under a temporary name and move it to its own, so that nobody reads half of it."""
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w") as file:
-        file.write(f"{os.getpid()}\n")
-    os.rename(temporary, path)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)

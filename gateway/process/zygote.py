@@ -57,7 +57,9 @@ def main(channel_fd: int) -> None:
 def _settle_in(task: Task) -> None:
     """Take the signals, name and import path that the zygote and, after it, the workers have."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # they are the master's to act on, whoever else they reach
+        # They are the master's to act on, whoever else they reach. Not SIG_IGN: programs that the application starts
+        # would inherit it.
+        signal.signal(number, lambda *_: None)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

@@ -79,21 +79,31 @@ async def _kept(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
         await writer.wait_closed()
 
 
-async def _paced(port: int, post: Post, start: float) -> tuple[Post, int, bytes]:
-    """Send one post at its time on a connection of its own; status 0 stands for a connection that broke."""
-    await asyncio.sleep(
-        start + post.at - asyncio.get_running_loop().time()
-    )  # the pace of the load, not a wait for something
+@dataclass(frozen=True)
+class Timed:
+    """The answer to one post of a load; status 0 stands for a connection that broke, and `body` then says how."""
+
+    post: Post
+    status: int
+    body: bytes
+    seconds: float  # from the connection's opening to the answer's last byte
+
+
+async def _paced(port: int, post: Post, start: float, patience: float) -> Timed:
+    """Send one post at its time on a connection of its own."""
+    clock = asyncio.get_running_loop().time
+    await asyncio.sleep(start + post.at - clock())  # the pace of the load, not a wait for something
+    begun = clock()
     try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError as error:
-        return post, 0, str(error).encode()
-    try:
-        return post, *await _send(reader, writer, post, "close")
-    except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-        return post, 0, repr(error).encode()
-    finally:
-        writer.close()
+        async with asyncio.timeout(patience):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                status, body = await _send(reader, writer, post, "close")
+            finally:
+                writer.close()
+    except (OSError, asyncio.IncompleteReadError, ValueError) as error:  # TimeoutError is an OSError
+        status, body = 0, repr(error).encode()
+    return Timed(post, status, body, clock() - begun)
 
 
 def over_connections(port: int, posts: list[Post], connections: int) -> list[tuple[Post, int, bytes]]:
@@ -106,7 +116,12 @@ def over_connections(port: int, posts: list[Post], connections: int) -> list[tup
     return asyncio.run(asyncio.wait_for(load(), 60))
 
 
+async def timed(port: int, posts: list[Post], patience: float) -> list[Timed]:
+    """Send each post at its own time, however long the others take; an answer that takes `patience` seconds is none."""
+    start = asyncio.get_running_loop().time()
+    return await asyncio.gather(*(_paced(port, post, start, patience) for post in posts))
+
+
 async def at_pace(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
     """Send each post at its own time, however long the others take."""
-    start = asyncio.get_running_loop().time()
-    return await asyncio.wait_for(asyncio.gather(*(_paced(port, post, start) for post in posts)), 90)
+    return [(answer.post, answer.status, answer.body) for answer in await timed(port, posts, 60)]

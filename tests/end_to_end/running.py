@@ -153,6 +153,8 @@ class Settings:
         default_factory=lambda: [{"name": "everything", "app": "everything:application"}]
     )
 
+    more: dict[str, dict[str, Any]] = field(default_factory=dict)  # further values of any table
+
     def __post_init__(self) -> None:
         (self.place / "gates").mkdir(exist_ok=True)
         self.write()
@@ -181,8 +183,8 @@ class Settings:
         } | self.pool  # fmt: skip
         everywhere = {"bindings": [{"hostname": "*", "port": "*"}]}
         text = {
-            "gateway": {"control": str(self.control), "pid_file": str(self.pid_file)},
-            "pools": {"main": pool},
+            "gateway": {"control": str(self.control), "pid_file": str(self.pid_file)} | self.more.get("gateway", {}),
+            "pools": {"main": pool} | self.more.get("pools", {}),
             "applications": [everywhere | application for application in self.applications],
         }
         self.file.write_text(json.dumps(text, indent=1))
@@ -194,6 +196,13 @@ class Settings:
 
     def open_gate(self, name: str) -> None:
         (self.place / "gates" / name).touch()
+
+
+def is_whole(pool: dict[str, Any]) -> bool:
+    """Whether a pool that `gateway status` shows has just the workers that it wants, all of them ready."""
+    serving = [worker for worker in pool["workers"] if worker["state"] in ("idle", "busy")]
+    wanted: int = pool["wanted"]
+    return pool["generation"] > 0 and len(serving) == len(pool["workers"]) == wanted
 
 
 class Master(Program):
@@ -219,12 +228,10 @@ class Master(Program):
     def ready(self) -> bool:
         """Whether every worker there should be is one that takes requests."""
         try:
-            (pool,) = self.status()["pools"]
+            pools = self.status()["pools"]
         except control.ControlError:
             return False
-        serving = [worker for worker in pool["workers"] if worker["state"] in ("idle", "busy")]
-        wanted: int = pool["max_children"]
-        return len(serving) == len(pool["workers"]) == wanted
+        return all(map(is_whole, pools))
 
     def wait_ready(self, seconds: float = 20.0) -> Master:
         self.wait_for(self.ready, seconds)

@@ -76,7 +76,7 @@ class Running:
             allowed=allowed,
         )
         self._driver.watch()
-        self.thread = threading.Thread(target=self._driver.run)
+        self.thread = threading.Thread(target=self._driver.run, daemon=True)
         self.thread.start()
 
     def tell(self, message: bytes) -> None:

@@ -17,6 +17,8 @@ from gateway.net.address import InheritedAddress, TcpAddress, UnixAddress, parse
         ("[0:0::1]:9000", "[::1]:9000"),
         ("fd:0", "fd:0"),
         ("systemd", "systemd"),
+        ("systemd:shop", "systemd:shop"),
+        ("systemd:shop.socket /1", "systemd:shop.socket /1"),
     ],
 )
 def test_an_address_is_read_and_written(text: str, written: str) -> None:
@@ -27,6 +29,8 @@ def test_the_kinds() -> None:
     assert isinstance(parse_address("/a"), UnixAddress)
     assert isinstance(parse_address("127.0.0.1:1"), TcpAddress)
     assert parse_address("fd:7") == InheritedAddress(7)
+    assert parse_address("systemd") == InheritedAddress(None)
+    assert parse_address("systemd:shop") == InheritedAddress(None, "shop")
 
 
 @pytest.mark.parametrize(
@@ -47,6 +51,11 @@ def test_the_kinds() -> None:
         ("/" + "a" * 107, "107 bytes"),
         ("fd:", "number"),
         ("fd:-1", "number"),
+        ("systemd:", "FileDescriptorName"),
+        ("systemd:a:b", "no colon"),
+        ("systemd:caf\xe9", "ASCII"),
+        ("systemd:a\n", "FileDescriptorName"),
+        ("systemd:" + "a" * 256, "255"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(text: str, remedy: str) -> None:

@@ -11,10 +11,12 @@ def test_a_connection_goes_through_with_what_was_not_read_of_it() -> None:
     queue = KeptQueue.create()
     front, ours = socket.socketpair()
     front.sendall(b"next request")
-    assert queue.give(ours)
+    assert queue.give(ours, kept=True)
     ours.close()
-    taken = queue.take()
-    assert taken is not None
+    handed = queue.take()
+    assert handed is not None
+    taken, had_request = handed
+    assert had_request
     assert taken.recv(100) == b"next request"
     taken.sendall(b"answer")
     assert front.recv(100) == b"answer"
@@ -33,11 +35,11 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
     queue = KeptQueue.create()
     front, ours = socket.socketpair()
     given = 0
-    while queue.give(ours):
+    while queue.give(ours, kept=True):
         given += 1
     taken = []
-    while (sock := queue.take()) is not None:
-        taken.append(sock)
+    while (handed := queue.take()) is not None:
+        taken.append(handed[0])
     assert len(taken) == given > 0
     for sock in (front, ours, *taken):
         sock.close()
@@ -47,7 +49,7 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
 def test_the_end_of_the_queue_ends_what_is_in_it() -> None:
     queue = KeptQueue.create()
     front, ours = socket.socketpair()
-    queue.give(ours)
+    queue.give(ours, kept=True)
     ours.close()
     queue.close()
     assert front.recv(1) == b""

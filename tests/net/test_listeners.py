@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -192,7 +193,68 @@ def test_a_stray_listen_fds_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("LISTEN_PID", str(os.getppid()))
     with pytest.raises(ListenError, match="no socket from systemd"):
         open_listeners(InheritedAddress(None))
-    assert "LISTEN_FDS" not in os.environ
+
+
+def given_by_systemd(names: str, script: str, sockets: int = 3) -> str:
+    """What `script` prints in a process that was passed `sockets` listeners from descriptor 3 on (sd_listen_fds(3)).
+
+    In it, `opened(address)` lists address, number among the sockets, and whether the descriptor is inheritable.
+    """
+    launch = (
+        "import os, sys\n"
+        "fds = [os.dup2(int(fd), 100 + n) for n, fd in enumerate(sys.argv[3:])]\n"
+        "for n, fd in enumerate(fds): os.dup2(fd, 3 + n); os.close(fd)\n"
+        "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=sys.argv[1])\n"
+        "os.execv(sys.executable, [sys.executable, '-Werror', '-c', sys.argv[2], *sys.argv[3:]])\n"
+    )
+    prelude = (
+        "import os, sys\n"
+        "from gateway.net.address import parse_address\n"
+        "from gateway.net.listeners import ListenError, open_listeners\n"
+        "inodes = [os.fstat(3 + n).st_ino for n in range(len(sys.argv) - 1)]\n"
+        "def opened(address):\n"
+        "    try: listeners = open_listeners(parse_address(address))\n"
+        "    except ListenError as error: return str(error)\n"
+        "    rows = [(str(l.address), inodes.index(os.fstat(l.socket.fileno()).st_ino), l.socket.get_inheritable())\n"
+        "        for l in listeners]\n"
+        "    for l in listeners: l.close()\n"
+        "    return rows\n"
+    )
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(sockets)]
+        fds = [listener.fileno() for listener in listeners]
+        command = [sys.executable, "-c", launch, names, prelude + script, *map(str, fds)]
+        done = subprocess.run(command, pass_fds=fds, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_name_selects_among_the_sockets_of_systemd() -> None:
+    given = "shop:blog:shop"
+    script = "for address in ('systemd:blog', 'systemd:shop', 'systemd'): print(opened(address))"
+    blog, shop, every = given_by_systemd(given, script).splitlines()
+    assert blog == "[('systemd:blog', 1, False)]"
+    assert shop == "[('systemd:shop', 0, False), ('systemd:shop', 2, False)]"
+    assert every == "[('systemd:shop', 0, False), ('systemd:blog', 1, False), ('systemd:shop', 2, False)]"
+
+
+def test_sockets_of_systemd_can_be_taken_again() -> None:
+    """A reload may take a pool away and bring it back."""
+    assert given_by_systemd("a:b:c", "print(opened('systemd:b') == opened('systemd:b'))") == "True"
+
+
+def test_a_name_that_systemd_did_not_give_is_told_with_those_it_did() -> None:
+    said = given_by_systemd("shop:blog:shop", "print(opened('systemd:sohp'))")
+    assert said == (
+        "no socket from systemd is called sohp, only shop, blog; write FileDescriptorName=sohp in its .socket unit"
+    )
+
+
+@pytest.mark.parametrize("names", ["", "shop", "a:b:c:d"])
+def test_sockets_without_names_are_only_taken_all(names: str) -> None:
+    every, one = given_by_systemd(names, "print(opened('systemd'), opened('systemd:shop'), sep='\\n')").splitlines()
+    assert every == "[('systemd', 0, False), ('systemd', 1, False), ('systemd', 2, False)]"
+    assert "only one without a name;" in one
 
 
 def test_who_may_connect_is_said(listener: Listener, path: str, tmp_path: Path) -> None:

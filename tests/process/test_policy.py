@@ -7,9 +7,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.process import policy
-from gateway.process.policy import (
-    NEVER,
+from gateway.process import lifecycle
+from gateway.process.lifecycle import (
+    SERVING,
+    STAYING,
+    TRANSITIONS,
     Action,
     DiscardZygote,
     Ended,
@@ -17,18 +19,21 @@ from gateway.process.policy import (
     Kill,
     LetLeave,
     Loaded,
-    Phase,
-    PoolPolicy,
     SpawnZygote,
+    StandIn,
     Terminate,
+    WorkerEvent,
     WorkerState,
 )
+from gateway.process.policy import NEVER, Phase, PoolPolicy
+from gateway.process.scaling import Load, Scaling
+from gateway.settings import ProcessManager
 
 NONE: frozenset[str] = frozenset()
 
 
 def new_pool(children: int = 2) -> PoolPolicy:
-    return PoolPolicy(max_children=children, start_timeout=60_000, control_timeout=30_000)
+    return PoolPolicy(Scaling(ProcessManager.STATIC, children), start_timeout=60_000, control_timeout=30_000)
 
 
 def running_pool(children: int = 2) -> PoolPolicy:
@@ -80,7 +85,7 @@ def test_failed_starts_back_off_one_at_a_time() -> None:
         assert pool.tick(due - 1) == []
         assert pool.tick(due) == [ForkWorker(1, 0)]
         now = due
-        assert pool.worker_gone(0, now) == []
+        assert pool.worker_gone(0, now) in ([], [StandIn(wanted=True)])
     assert delays[:4] == [800, 1_600, 3_200, 6_400]
     assert delays[-1] == 30_000
 
@@ -272,6 +277,128 @@ def test_news_of_the_unknown_change_nothing(event: str) -> None:
     assert pool.worker_ready(0, 1) == []
 
 
+def test_every_cell_of_the_table_is_filled() -> None:
+    assert set(TRANSITIONS) == set(WorkerState)
+    assert all(set(row) == set(WorkerEvent) for row in TRANSITIONS.values())
+
+
+def test_many_failed_starts_bring_a_stand_in_until_a_worker_is_ready() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    now = 0
+    for _ in range(4):
+        assert pool.worker_gone(0, now) == []
+        now = pool.next_deadline(now)
+        assert pool.tick(now) == [ForkWorker(1, 0)]
+    assert pool.worker_gone(0, now) == [StandIn(wanted=True)]
+    now = pool.next_deadline(now)
+    assert pool.tick(now) == [ForkWorker(1, 0)]
+    assert pool.worker_ready(0, now)[:1] == [StandIn(wanted=False)]
+
+
+def test_failures_that_are_far_apart_bring_none() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    for now in range(0, 400_000, 31_000):
+        pool.tick(now)
+        assert StandIn(wanted=True) not in pool.worker_gone(0, now)
+
+
+def test_zygotes_that_cannot_load_bring_a_stand_in_too_and_a_stop_ends_it() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    now, actions = 0, []
+    for number in range(1, 6):
+        actions = pool.zygote_gone(number, "was killed by signal 11", now)
+        now = pool.next_deadline(now)
+        pool.tick(now)
+    assert StandIn(wanted=True) in actions
+    assert StandIn(wanted=False) in pool.drain(now)
+
+
+def dynamic_pool(**options: int) -> PoolPolicy:
+    """Two READY workers of a dynamic pool, 1 to 3 spare, at most 8."""
+    values = {"start_servers": 2, "min_spare_servers": 1, "max_spare_servers": 3} | options
+    pool = PoolPolicy(Scaling(ProcessManager.DYNAMIC, 8, **values), start_timeout=60_000, control_timeout=30_000)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    for slot in list(pool.workers):
+        pool.worker_ready(slot, 0)
+    return pool
+
+
+def forks(actions: list[Action]) -> int:
+    return sum(isinstance(action, ForkWorker) for action in actions)
+
+
+def test_a_dynamic_pool_grows_at_once_to_what_the_queue_needs() -> None:
+    pool = dynamic_pool()
+    assert pool.wanted == 2
+    assert forks(pool.observe(Load(busy=2, idle={}, queued=3), 100)) == 4
+    assert pool.wanted == 6
+    assert forks(pool.observe(Load(busy=2, idle={}, queued=50), 200)) == 2
+    assert (pool.wanted, pool.max_children_reached) == (8, 1)
+    assert forks(pool.observe(Load(busy=8, idle={}, queued=50), 300)) == 0
+    assert pool.max_children_reached == 1
+    pool.observe(Load(busy=1, idle={2: 0}, queued=0), 400)
+    pool.observe(Load(busy=8, idle={}, queued=1), 500)
+    assert pool.max_children_reached == 2
+
+
+def test_a_queue_beside_an_idle_worker_is_on_its_way_to_it() -> None:
+    pool = dynamic_pool()
+    assert pool.observe(Load(busy=1, idle={1: 5}, queued=4), 100) == []
+
+
+def test_process_max_holds_a_pool_back() -> None:
+    pool = dynamic_pool()
+    assert forks(pool.observe(Load(busy=2, idle={}, queued=9, ceiling=3), 100)) == 1
+    assert pool.observe(Load(busy=3, idle={}, queued=9, ceiling=1), 200) == []
+    assert pool.wanted == 3
+
+
+def test_a_dynamic_pool_shrinks_to_the_spare_ones_after_the_idle_timeout() -> None:
+    pool = dynamic_pool(start_servers=6)
+    idle = {slot: 9_000 + slot for slot in range(6)}
+    assert pool.observe(Load(busy=0, idle=idle, queued=0), 9_000) == []
+    idle = {slot: 10_000 - 2 + slot for slot in range(6)}
+    assert pool.observe(Load(busy=0, idle=idle, queued=1), 10_000) == []
+    assert pool.observe(Load(busy=0, idle=idle, queued=0), 10_000) == [
+        LetLeave(5, replaced=True),
+        LetLeave(4, replaced=True),
+        LetLeave(3, replaced=True),
+    ]
+    assert pool.wanted == 3
+    assert pool.worker_gone(5, 10_100) == []
+
+
+def test_an_ondemand_pool_starts_with_none_and_ends_with_none() -> None:
+    pool = PoolPolicy(Scaling(ProcessManager.ONDEMAND, 4), start_timeout=60_000, control_timeout=30_000)
+    pool.start(0)
+    assert pool.observe(Load(busy=0, idle={}, queued=1), 1) == []
+    assert pool.zygote_ready(1, NONE, 5) == [Loaded(1, "")]
+    assert pool.observe(Load(busy=0, idle={}, queued=2), 10) == [ForkWorker(1, 0), ForkWorker(1, 1)]
+    pool.worker_ready(0, 20)
+    pool.worker_ready(1, 20)
+    assert pool.observe(Load(busy=1, idle={1: 10_000}, queued=0), 10_020) == [LetLeave(1, replaced=True)]
+    assert pool.observe(Load(busy=0, idle={0: 10_000}, queued=0), 30_000) == [LetLeave(0, replaced=True)]
+    assert pool.wanted == 0
+    pool.drain(30_001)
+    assert pool.observe(Load(busy=0, idle={}, queued=2), 30_002) == []
+
+
+def test_an_expired_worker_leaves_only_when_its_replacement_is_ready() -> None:
+    pool = running_pool(2)
+    assert pool.observe(Load(busy=0, idle={0: 1, 1: 1}, queued=0, expired=(0, 1)), 100) == [ForkWorker(1, 2)]
+    assert pool.observe(Load(busy=0, idle={1: 1}, queued=0, expired=(0, 1)), 200) == []
+    assert pool.worker_ready(2, 210) == [LetLeave(0, replaced=True)]
+    assert pool.observe(Load(busy=0, idle={1: 1, 2: 1}, queued=0, expired=(1,)), 300) == [ForkWorker(1, 3)]
+    assert pool.worker_gone(0, 310) == []
+    assert pool.worker_gone(1, 320) == []  # it died by itself: its replacement is under way
+
+
 class Machine(RuleBasedStateMachine):
     """A pool whose processes do anything that processes can do."""
 
@@ -282,6 +409,7 @@ class Machine(RuleBasedStateMachine):
         self.alive: set[int] = set()  # slots of workers that exist
         self.zygotes: set[int] = set()
         self.ended = False
+        self.standing_in = False
         self.take(self.pool.start(0))
 
     def take(self, actions: list[Action]) -> None:
@@ -297,11 +425,12 @@ class Machine(RuleBasedStateMachine):
                     assert slot not in self.alive
                     self.alive.add(slot)
                 case LetLeave(slot, replaced=True):
-                    staying = [
-                        w for w in self.pool.workers.values() if w.state in (WorkerState.STARTING, WorkerState.READY)
-                    ]
+                    staying = [w for w in self.pool.workers.values() if w.state in STAYING]
                     assert slot in self.alive
                     assert len(staying) >= 3
+                case StandIn(wanted):
+                    assert wanted != self.standing_in
+                    self.standing_in = wanted
                 case LetLeave(slot) | Terminate(slot) | Kill(slot):
                     assert slot in self.alive
                 case Ended():
@@ -317,6 +446,12 @@ class Machine(RuleBasedStateMachine):
     def a_zygote_becomes_ready(self, data: st.DataObject, failed: frozenset[str]) -> None:
         number = data.draw(st.sampled_from(sorted(self.zygotes) or [0]))
         self.take(self.pool.zygote_ready(number, failed, self.now))
+
+    @rule(data=st.data(), queued=st.integers(0, 5))
+    def the_pool_is_looked_at(self, data: st.DataObject, queued: int) -> None:
+        serving = [slot for slot, worker in self.pool.workers.items() if worker.state in SERVING]
+        expired = data.draw(st.lists(st.sampled_from(serving or [0]), unique=True))
+        self.take(self.pool.observe(Load(0, dict.fromkeys(serving, 60_000), queued, expired), self.now))
 
     @precondition(lambda self: self.zygotes)
     @rule(data=st.data())
@@ -376,6 +511,7 @@ class Machine(RuleBasedStateMachine):
                 self.take(self.pool.zygote_ready(self.pool.candidate.number, NONE, self.now))
         if self.pool.phase is Phase.RUNNING:
             assert [worker.state for worker in self.pool.workers.values()] == [WorkerState.READY] * 3
+            assert not self.standing_in
         else:
             assert self.ended
 
@@ -385,4 +521,4 @@ TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 
 
 def test_every_action_is_known() -> None:
-    assert {kind.__name__ for kind in Action.__args__} <= set(dir(policy))
+    assert {kind.__name__ for kind in Action.__args__} <= set(dir(lifecycle))

@@ -1,0 +1,63 @@
+"""What the service manager is told of the master's life: ready, reloading, stopping, and that its loop still turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from gateway.net.notify import Notifier
+
+
+class Announcer:
+    """Joins what the pools report to one state of the service (sd_notify(3))."""
+
+    def __init__(self, notifier: Notifier, pools: Iterable[str]) -> None:
+        self._notifier = notifier
+        self._outcomes: dict[str, str | None] = dict.fromkeys(pools)  # of each pool's last load; None: not known yet
+        self._started = False
+        self._stopping = False
+        self._next_sign = 0.0  # when the next sign of life is due, on the monotonic clock
+        notifier.status(f"loading {', '.join(self._outcomes)}")
+
+    def loaded(self, pool: str, error: str, *, reloading: bool = False) -> None:
+        """A pool's workers serve its new code, or there is a reason why not; READY follows once that is known of all
+        pools, at least one of which serves, and unless a reload that was asked for is still under way (`reloading`).
+        """
+        self._outcomes[pool] = error.partition("\n")[0]
+        outcomes = self._outcomes.values()
+        if not self._started:
+            # A start at which nothing could be loaded is about to end, and must not look like one that went well.
+            self._started = None not in outcomes and "" in outcomes
+        if self._started and not reloading and not self._stopping:
+            self._notifier.ready(self._summary())
+
+    def unserved(self, pool: str, *, reloading: bool = False) -> None:
+        """A pool's workers fail as they start, again and again: a start does not wait for it any longer."""
+        if self._outcomes[pool] is None:
+            self.loaded(pool, "its workers fail to start", reloading=reloading)
+
+    def reloading(self) -> None:
+        """A reload was asked for: the `loaded` that tells its outcome ends it."""
+        if not self._stopping:
+            self._notifier.reloading()
+
+    def stopping(self) -> None:
+        """The master was told to stop."""
+        if not self._stopping:
+            self._stopping = True
+            self._notifier.stopping()
+
+    def sign_of_life(self) -> float | None:
+        """Called in each round of the loop: tell the watchdog, if it is time; return the seconds until it is again."""
+        interval = self._notifier.watchdog_interval
+        if interval is None:
+            return None
+        now = time.monotonic()
+        if now >= self._next_sign:
+            self._notifier.alive()
+            self._next_sign = now + interval
+        return self._next_sign - now
+
+    def _summary(self) -> str:
+        problems = [f"pool {pool}: {error}" for pool, error in self._outcomes.items() if error]
+        return "; ".join([f"serving {', '.join(self._outcomes)}", *problems])

@@ -1,0 +1,45 @@
+"""When a worker has served long enough: max_requests (with jitter), max_memory, max_lifetime."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+from gateway.process.handles import WorkerHandle
+from gateway.settings import Pool
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+
+
+class Limits:
+    """A pool's limits on its workers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.any = bool(pool.max_requests or pool.max_memory or pool.max_lifetime)
+
+    def most_requests(self) -> int:
+        """Draw the number of requests for a new worker, so that those of one start do not end together; 0: no limit."""
+        if not self._pool.max_requests:
+            return 0
+        return self._pool.max_requests + random.randint(0, self._pool.max_requests_jitter)
+
+    def exceeded(self, worker: WorkerHandle, requests: int) -> str:
+        """The name of the limit that a worker is over, or ""."""
+        if worker.most_requests and requests >= worker.most_requests:
+            return "max_requests"
+        if self._pool.max_lifetime and time.monotonic() - worker.started >= self._pool.max_lifetime:
+            return "max_lifetime"
+        if self._pool.max_memory and resident_memory(worker.pid) > self._pool.max_memory:
+            return "max_memory"
+        return ""
+
+
+def resident_memory(pid: int) -> int:
+    """The bytes that a process holds in memory (proc(5), statm); 0 for one that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+    except OSError:
+        return 0

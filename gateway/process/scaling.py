@@ -1,0 +1,84 @@
+"""How many workers a pool wants: PHP-FPM's static, dynamic and ondemand, decided from what is busy, idle and queued."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from gateway.settings import Pool, ProcessManager
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """A pool's settings for its number of workers. Times in milliseconds."""
+
+    pm: ProcessManager
+    max_children: int
+    start_servers: int = 1
+    min_spare_servers: int = 1
+    max_spare_servers: int = 1
+    idle_timeout: int = 10_000
+    recycling_at_once: int = 1
+
+    @classmethod
+    def of(cls, pool: Pool) -> Scaling:
+        """Read them from the pool's settings, with PHP-FPM's default for `start_servers`."""
+        return cls(
+            pool.pm,
+            pool.max_children,
+            pool.start_servers or (pool.min_spare_servers + pool.max_spare_servers) // 2,
+            pool.min_spare_servers,
+            pool.max_spare_servers,
+            int(pool.process_idle_timeout * 1000),
+            pool.recycling_at_once,
+        )
+
+    @property
+    def at_start(self) -> int:
+        """How many workers a pool starts with."""
+        return {
+            ProcessManager.STATIC: self.max_children,
+            ProcessManager.DYNAMIC: min(self.start_servers, self.max_children),
+            ProcessManager.ONDEMAND: 0,
+        }[self.pm]
+
+    @property
+    def least_spare(self) -> int:
+        """How many idle workers there should at least be beside the busy ones."""
+        return self.min_spare_servers if self.pm is ProcessManager.DYNAMIC else 0
+
+    @property
+    def most_spare(self) -> int:
+        """How many idle workers there may at most be."""
+        return {
+            ProcessManager.STATIC: self.max_children,
+            ProcessManager.DYNAMIC: self.max_spare_servers,
+            ProcessManager.ONDEMAND: 0,
+        }[self.pm]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was seen of a pool at one moment."""
+
+    busy: int  # workers that run a request
+    idle: Mapping[int, int]  # slot of each idle worker -> milliseconds since its last request
+    queued: int  # connections that wait for a worker
+    expired: Collection[int] = ()  # slots of workers that are over max_requests, max_memory or max_lifetime
+    ceiling: int = 1 << 30  # how many workers `process_max` leaves to this pool
+
+
+def needed(scaling: Scaling, load: Load) -> int:
+    """How many workers the load asks for, whatever the limits say."""
+    # What is queued while somebody is idle is on its way to that worker.
+    waiting = 0 if load.idle else load.queued
+    return load.busy + waiting + scaling.least_spare
+
+
+def dispensable(scaling: Scaling, load: Load) -> list[int]:
+    """The slots of workers that have been idle for longer than `process_idle_timeout` and are over the spare ones."""
+    if load.queued:
+        return []
+    longest_idle = sorted(load.idle, key=lambda slot: load.idle[slot], reverse=True)
+    over = len(longest_idle) - scaling.most_spare
+    return [slot for slot in longest_idle[: max(0, over)] if load.idle[slot] >= scaling.idle_timeout]

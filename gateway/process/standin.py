@@ -1,0 +1,66 @@
+"""A pool's stand-in: a zygote without its applications and one worker, which answers 503 while none can start."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import subprocess
+
+from gateway import log
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
+from gateway.process.launch import Identity
+from gateway.process.task import Task
+from gateway.settings import Application, Binding
+
+_APPLICATION = Application(name="stand-in", app="gateway.app.standin:application", bindings=(Binding(),))
+
+
+class StandIn:
+    """The two processes, from their start to their end; a stand-in that cannot start either is only logged."""
+
+    def __init__(self, task: Task, slot: int, identity: Identity | None, loop: Loop) -> None:
+        """`slot` is one of the scoreboard's that the policy gives to no worker."""
+        self._name = task.name
+        self._slot = slot
+        self._loop = loop
+        self._zygote: Zygote | None = None
+        self._worker: WorkerHandle | None = None
+        try:
+            self._zygote = Zygote(dataclasses.replace(task, applications=(_APPLICATION,)), identity)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.line(f"pool {self._name}: cannot start a stand-in: {error}")
+        else:
+            loop.watch(self._zygote.channel, self._fork)
+
+    def _fork(self) -> None:
+        """The zygote has reported, or has ended: let it fork the worker."""
+        assert self._zygote is not None
+        self._loop.forget(self._zygote.channel)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        with theirs:
+            self._zygote.fork(self._slot, theirs)
+        self._worker = WorkerHandle(self._slot, 0, ours)
+        self._loop.watch(ours, self._hear)
+        log.line(f"pool {self._name}: its workers cannot start; a stand-in answers 503")
+
+    def _hear(self) -> None:
+        assert self._worker is not None
+        try:
+            message = receive(self._worker.channel)
+            if message is not None and "pid" in message:
+                self._worker.accept_pid(message["pid"])
+        except BadMessage:
+            message = None
+        if message is None:
+            self._loop.forget(self._worker.channel)
+
+    def end(self) -> None:
+        """End both processes; the master reaps them."""
+        if self._worker is not None:
+            self._loop.forget(self._worker.channel)
+            self._worker.channel.close()  # its end lets the worker finish what it has
+        if self._zygote is not None:
+            self._loop.forget(self._zygote.channel)
+            self._zygote.discard()
+            self._zygote.process.returncode = 0  # the master reaps it

@@ -1,0 +1,111 @@
+"""What the master needs before it serves: whom each pool runs as, its listeners, the pid file; and `gateway check`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+
+from gateway import log
+from gateway.net.access import closed_at
+from gateway.net.address import InheritedAddress, parse_address
+from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners, who_may_connect
+from gateway.process.handles import BOOT, BadMessage, Zygote, receive
+from gateway.process.launch import Identity, IdentityError, find_identity
+from gateway.process.task import Task
+from gateway.settings import ConfigError, Pool, Settings
+
+EXIT_OK, EXIT_SETTINGS = 0, 100
+
+
+def check(settings: Settings) -> list[str]:
+    """Import every application as the pools would, and return one message (with traceback) for each that fails."""
+    messages: list[str] = []
+    for name, pool in settings.pools.items():
+        messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()))
+    return messages
+
+
+def _check_pool(task: Task) -> list[str]:
+    try:
+        zygote = Zygote(task, pool_identity(task.pool))
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"pool {task.name}: cannot start a zygote: {error}"]
+    try:
+        readable, _, _ = select.select([zygote.channel], [], [], task.pool.start_timeout)
+        message = receive(zygote.channel) if readable else {}
+    except BadMessage as error:
+        return [f"pool {task.name}: its zygote sent {error}"]
+    finally:
+        zygote.discard()
+        zygote.process.wait()
+    if message is None:
+        return [f"pool {task.name}: its zygote ended with status {zygote.process.returncode} before it was ready"]
+    if not message:
+        return [f"pool {task.name}: not loaded within start_timeout ({task.pool.start_timeout:g} s)"]
+    return [(failure["message"] + "\n" + failure["traceback"]).rstrip() for failure in message["failures"]]
+
+
+def pool_identity(pool: Pool) -> Identity | None:
+    """Whom the pool runs as: None to stay who we are. Raises ConfigError."""
+    if not pool.user and not pool.group:
+        return None
+    try:
+        identity = find_identity(pool.user or str(os.geteuid()), pool.group)
+    except IdentityError as error:
+        raise ConfigError(str(error)) from error
+    if os.geteuid() != 0:
+        if identity.uid != os.geteuid():
+            raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
+        return None
+    for path in (pool.python or sys.executable, BOOT, pool.app_dir or os.getcwd()):
+        if closed := closed_at(path, identity.uid, identity.groups):
+            raise ConfigError(
+                f"user {identity.name} may not read {closed}, where {path} is; "
+                "open it to that user, move it, or name another user"
+            )
+    return identity
+
+
+def open_pool_listeners(pool: Pool, identity: Identity | None, resources: contextlib.ExitStack) -> list[Listener]:
+    """Open what the pool listens on, to be closed with `resources`. Raises ListenError and ConfigError."""
+    file = _socket_file(pool, identity)
+    listeners: list[Listener] = []
+    for text in pool.listen:
+        for listener in open_listeners(parse_address(text), backlog=pool.listen_backlog, file=file):
+            resources.callback(listener.close)
+            listeners.append(listener)
+            if not isinstance(listener.address, InheritedAddress):
+                log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
+    if not listeners:
+        raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
+    return listeners
+
+
+def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
+    """Owner and mode of the pool's Unix sockets: by default its own user and group. Raises ConfigError."""
+    uid, gid = (identity.uid, identity.gid) if identity else (-1, -1)
+    try:
+        if pool.listen_owner:
+            uid = find_identity(pool.listen_owner).uid
+        if pool.listen_group:
+            gid = find_identity(str(os.geteuid()), pool.listen_group).gid
+    except IdentityError as error:
+        raise ConfigError(str(error)) from error
+    return SocketFile(int(pool.listen_mode, 8), uid, gid)
+
+
+def write_pid(path: str) -> None:
+    """Write the process ID under a temporary name and move it to its own, so that nobody reads half of it."""
+    temporary = f"{path}.{os.getpid()}"
+    with open(temporary, "w") as file:
+        file.write(f"{os.getpid()}\n")
+    os.rename(temporary, path)
+
+
+def remove(path: str) -> None:
+    """Remove a file that may be gone already."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)

@@ -1,0 +1,97 @@
+"""Pools that grow and shrink, workers that are replaced at a limit, and a pool whose workers cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.running import HERE, Master, Settings, Site, descendants, serving, site
+from tests.waiting import wait_until
+
+
+def in_background(running: Site, path: str, count: int) -> list[threading.Thread]:
+    threads = [threading.Thread(target=fetch, args=(running.port, path)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_a_burst_has_its_workers_within_a_second_and_they_go_when_idle(place: Path) -> None:
+    pool = {"pm": "dynamic", "max_children": 64, "start_servers": 2, "process_idle_timeout": 1}
+    with site("nginx", Settings(place, pool)) as running:
+        assert len(running.master.workers()) == 2
+        began = time.monotonic()
+        burst = in_background(running, "/hold?gate=burst", 64)
+        wait_until(lambda: len(running.master.workers("busy")) == 64, 5, "64 busy workers")
+        took = time.monotonic() - began
+        running.settings.open_gate("burst")
+        for thread in burst:
+            thread.join(15)
+        print(f"64 workers from 2 in {took * 1000:.0f} ms")
+        assert took < 1
+        wait_until(lambda: len(running.master.workers()) <= 3, 10, "the spare workers alone")
+
+
+def test_an_ondemand_pool_has_no_worker_until_a_request_comes(place: Path) -> None:
+    with site("nginx", Settings(place, {"pm": "ondemand", "process_idle_timeout": 0.5})) as running:
+        wait_until(lambda: running.master.workers() == [], what="the end of every worker")
+        for _ in range(2):
+            assert fetch(running.port, "/hello").status == 200
+            wait_until(lambda: running.master.workers() == [], what="the end of every worker")
+
+
+def test_process_max_holds_for_all_pools_together(place: Path) -> None:
+    settings = Settings(place, {"pm": "ondemand", "max_children": 8})
+    settings.more["gateway"] = {"process_max": 3}
+    settings.write()
+    with site("nginx", settings) as running:
+        requests = in_background(running, "/hold?gate=max", 8)
+        wait_until(lambda: len(running.master.workers("busy")) == 3)
+        running.settings.open_gate("max")
+        for thread in requests:
+            thread.join(15)
+        assert len(running.master.workers()) <= 3
+
+
+@pytest.mark.parametrize(
+    "limit", [{"max_requests": 50, "max_requests_jitter": 10}, {"max_lifetime": 0.5}, {"max_memory": 1_000_000}]
+)
+def test_workers_over_a_limit_are_replaced_and_nothing_is_lost(place: Path, limit: dict[str, float]) -> None:
+    posts = [Post(f"/work?id={n}&seconds=0", b"%d" % n, n / 200) for n in range(800)]
+    with site("nginx", Settings(place, limit)) as running:
+        first = {worker["pid"] for worker in running.master.workers()}
+        answers = asyncio.run(at_pace(running.port, posts))
+        assert [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)] == []
+        assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(800)]
+        wait_until(lambda: not first & {worker["pid"] for worker in running.master.workers()}, 20, "new workers alone")
+
+
+def broken_interpreter(place: Path) -> Path:
+    """A Python that dies at once when a file says so."""
+    script = place / "python"
+    script.write_text(f'#!/bin/sh\n[ -e {place}/broken ] && exit 3\nexec {os.path.realpath("/proc/self/exe")} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
+def zygote_pids(master: Master) -> list[int]:
+    return sorted(set(descendants(master.pid)) - {worker["pid"] for worker in master.workers()})
+
+
+def test_a_pool_that_can_start_nothing_goes_on_with_the_workers_it_has(place: Path) -> None:
+    settings = Settings(place, {"python": str(broken_interpreter(place)), "app_dir": str(HERE)})
+    with serving(settings) as master:
+        (place / "broken").touch()
+        before = {worker["pid"] for worker in master.workers()}
+        for pid in zygote_pids(master):
+            os.kill(pid, 9)
+        wait_until(lambda: master.said.count("refused: its zygote exited with status 3") >= 3)
+        assert {worker["pid"] for worker in master.workers()} == before
+        (place / "broken").unlink()
+        wait_until(lambda: not before & {worker["pid"] for worker in master.workers("idle")} and master.ready(), 30)

@@ -1,0 +1,54 @@
+"""What children send is not trusted: nothing of it may end the master."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.process.handles import BadMessage, WorkerHandle, receive
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def test_a_message_and_the_end(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    theirs.send(b'{"ready": true}')
+    assert receive(ours) == {"ready": True}
+    theirs.close()
+    assert receive(ours) is None
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"9" * 10_000, b"[" * 50_000, b'{"a":' * 20_000])
+def test_what_is_no_message_is_refused(ends: tuple[socket.socket, socket.socket], data: bytes) -> None:
+    ours, theirs = ends
+    theirs.send(data)
+    with pytest.raises(BadMessage):
+        receive(ours)
+
+
+@pytest.mark.parametrize("pid", [None, "1", True, 1.5, [], -1, 0, 1, 2**31, 2**70, os.getpid()])
+def test_only_a_child_is_believed(ends: tuple[socket.socket, socket.socket], pid: object) -> None:
+    worker = WorkerHandle(0, 1, ends[0])
+    with pytest.raises(BadMessage):
+        worker.accept_pid(pid)
+    assert worker.pid == 0
+
+
+def test_a_child_is_believed_once(ends: tuple[socket.socket, socket.socket]) -> None:
+    worker = WorkerHandle(0, 1, ends[0])
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        worker.accept_pid(child.pid)
+        assert worker.pid == child.pid
+        with pytest.raises(BadMessage):
+            worker.accept_pid(child.pid)
+        child.kill()

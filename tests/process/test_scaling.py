@@ -1,0 +1,47 @@
+"""How many workers a pool wants."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.process.scaling import Load, Scaling, dispensable, needed
+from gateway.settings import Pool, ProcessManager
+
+STATIC, DYNAMIC, ONDEMAND = ProcessManager
+
+
+@pytest.mark.parametrize(("pm", "servers"), [(STATIC, 4), (DYNAMIC, 2), (ONDEMAND, 0)])
+def test_the_number_at_the_start(pm: ProcessManager, servers: int) -> None:
+    assert Scaling.of(Pool(pm=pm)).at_start == servers
+
+
+def test_start_servers_may_be_given_and_never_exceeds_max_children() -> None:
+    assert Scaling.of(Pool(pm=DYNAMIC, start_servers=3)).at_start == 3
+    assert Scaling.of(Pool(pm=DYNAMIC, start_servers=9)).at_start == 4
+
+
+@pytest.mark.parametrize(
+    ("pm", "load", "need"),
+    [
+        (STATIC, Load(3, {}, 9), 12),
+        (DYNAMIC, Load(3, {}, 9), 13),
+        (DYNAMIC, Load(3, {7: 0}, 9), 4),
+        (ONDEMAND, Load(3, {}, 9), 12),
+        (ONDEMAND, Load(0, {}, 0), 0),
+    ],
+)
+def test_what_a_load_needs(pm: ProcessManager, load: Load, need: int) -> None:
+    assert needed(Scaling.of(Pool(pm=pm)), load) == need
+
+
+@pytest.mark.parametrize(
+    ("pm", "load", "slots"),
+    [
+        (STATIC, Load(0, {0: 99_000, 1: 99_000}, 0), []),
+        (ONDEMAND, Load(0, {0: 10_000, 1: 9_999}, 0), [0]),
+        (ONDEMAND, Load(0, {0: 10_000, 1: 9_999}, 1), []),
+        (DYNAMIC, Load(0, {0: 11_000, 1: 12_000, 2: 13_000, 3: 14_000}, 0), [3]),
+    ],
+)
+def test_who_is_dispensable(pm: ProcessManager, load: Load, slots: list[int]) -> None:
+    assert dispensable(Scaling.of(Pool(pm=pm)), load) == slots

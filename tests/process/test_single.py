@@ -1,0 +1,101 @@
+"""A worker by itself, with its listener on fd 0, as lighttpd and spawn-fcgi start it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.net.driving import Front, listening, whole
+from tests.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import signal, sys, time
+import gateway
+
+handled = 0
+
+def handle(number, frame):
+    global handled
+    handled += 1
+
+signal.signal(signal.SIGUSR2, handle)
+
+def application(environ, start_response):
+    if environ["QUERY_STRING"] == "wait":
+        write = start_response("200 OK", [])
+        write(b"begun")
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            pass
+    else:
+        start_response("200 OK", [])
+    return [str(handled).encode()]
+
+sys.exit(gateway.run(application))
+"""
+
+
+def close_outputs() -> None:
+    os.close(1)
+    os.close(2)
+
+
+@contextlib.contextmanager
+def spawned(path: Path, before: Callable[[], None] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    with listening(path) as listener:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT],
+            stdin=listener,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+            preexec_fn=before,
+        )
+    with process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "s"
+
+
+def test_a_stop_signal_ends_it_well(path: Path) -> None:
+    with spawned(path) as process, Front(path) as front:
+        assert front.ask(keep=True).body == b"0"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert front.read() == b""
+
+
+def test_a_running_request_finishes_and_repeated_signals_change_nothing(path: Path) -> None:
+    with spawned(path) as process, Front(path) as front:
+        front.send(whole(QUERY_STRING="wait"))
+        assert front.socket.recv(1)
+        for _ in range(5):
+            process.send_signal(signal.SIGTERM)
+        assert b"begun" in front.read()
+        assert process.wait(10) == 0
+
+
+def test_a_signal_of_the_application_is_its_own(path: Path) -> None:
+    with spawned(path) as process, Front(path) as front:
+        assert front.ask(keep=True).body == b"0"
+        process.send_signal(signal.SIGUSR2)
+        wait_until(lambda: front.ask(keep=True).body == b"1")
+        assert process.poll() is None
+
+
+def test_outputs_that_the_spawner_has_closed_are_no_connections(path: Path) -> None:
+    with spawned(path, close_outputs) as process, Front(path) as front:
+        assert front.ask(keep=True).complete
+        assert {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (1, 2)} == {os.devnull}
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
