@@ -1,6 +1,7 @@
 # make run      the demo behind a front-end on http://127.0.0.1:8080/; FRONT=lighttpd, nginx or embedded; Ctrl-C stops it
 # make test     lint, types and every test
 # make bench    what one request costs in the engine, beside flup6
+# make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
 # PYTHON names the interpreter that .venv is made with.
 
@@ -8,7 +9,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench programs
+.PHONY: run test bench bench-reload programs
 
 run: .venv/run.stamp
 	@exec $(BIN)/gateway up $(if $(FRONT),--front $(FRONT))
@@ -22,6 +23,10 @@ test: programs .venv/test.stamp
 bench: .venv/test.stamp
 	@$(BIN)/python -m benchmarks.engine
 
+bench-reload: .venv/test.stamp benchmarks/.venv/peers.stamp
+	@ls /usr/sbin/php-fpm* >/dev/null 2>&1 || PYTHON=$(PYTHON) tests/install-programs php-fpm || echo "going on without it" >&2
+	@$(BIN)/python -m benchmarks.reload
+
 programs:
 	@PYTHON=$(PYTHON) tests/install-programs
 
@@ -34,6 +39,14 @@ programs:
 	@echo "installing gateway and what its tests need into .venv"
 	@$(PIP) --editable '.[test]'
 	@touch $@ .venv/run.stamp
+
+# uWSGI is built from source; where that fails, the comparison names it and goes on without.
+benchmarks/.venv/peers.stamp:
+	@echo "installing uWSGI and gunicorn into benchmarks/.venv"
+	@$(PYTHON) -m venv benchmarks/.venv
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check uwsgi || echo "uWSGI cannot be built here" >&2
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gateway needs Python 3.11 or newer: make PYTHON=…")'

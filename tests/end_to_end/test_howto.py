@@ -1,0 +1,87 @@
+"""docs/howto: the settings that the guides name exist, and what they tell a user to write works as it stands there."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.config import read_settings
+from gateway.settings import Application, Gateway, Pool
+from tests.end_to_end.browsing import fetch
+from tests.end_to_end.running import ROOT, USER, Settings, front, serving
+from tests.waiting import free_port
+
+GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("from-*.md"))}
+DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in dataclasses.fields(kind)}
+APPLICATION = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return ["|".join(environ[name] for name in ("SCRIPT_NAME", "PATH_INFO", "QUERY_STRING")).encode("latin-1")]
+"""
+
+
+def rows(guide: str) -> list[list[str]]:
+    """The cells of the guide's tables that name options here, in their second column."""
+    tables = re.findall(r"^\| \w+ \| here \| being built.*\n\|[ -|]*\n((?:\|.*\n)+)", GUIDES[guide], re.MULTILINE)
+    lines = [line for table in tables for line in table.splitlines()]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_settings_exist(guide: str) -> None:
+    table = rows(guide)
+    assert len(table) > 10
+    assert {len(row) for row in table} == {4}
+    named = {name for row in table for name in re.findall(r"`(\w+)`", row[1])}
+    assert named - DECLARED == set()
+
+
+def block(guide: str, language: str, place: Path) -> str:
+    """What the guide says to write, with this test's paths."""
+    found = re.search(rf"```{language}\n(.*?)```", GUIDES[guide], re.DOTALL)
+    assert found
+    return found[1].replace("/run/shop", str(place))
+
+
+@pytest.mark.parametrize("guide", ["from-uwsgi", "from-gunicorn"])
+def test_settings_file(guide: str, place: Path) -> None:
+    file = place / "shop.toml"
+    file.write_text(block(guide, "toml", place))
+    loaded = read_settings(str(file), {})
+    assert loaded.problems == ()
+    assert loaded.settings.pools["main"].max_children == 8
+
+
+@pytest.fixture
+def shop(place: Path) -> Settings:
+    """A pool at the socket that the guides name."""
+    (place / "shop.py").write_text(APPLICATION)
+    pool = {"listen": str(place / "shop.sock"), "app_dir": str(place)}
+    return Settings(place, pool, [{"name": "shop", "app": "shop:application"}])
+
+
+def check(port: int) -> None:
+    assert fetch(port, "/").text == "|/|"
+    assert fetch(port, "/a/b?c=d").text == "|/a/b|c=d"
+
+
+@pytest.mark.parametrize("guide", ["from-uwsgi", "from-gunicorn"])
+def test_nginx(guide: str, shop: Settings) -> None:
+    port, place = free_port(), shop.place
+    inner = block(guide, "nginx", place).replace("include fastcgi_params", "include /etc/nginx/fastcgi_params")
+    configuration = f"""daemon off; {f"user {USER};" if USER else ""} pid {place}/nginx.pid; error_log stderr;
+events {{ }} http {{ access_log off; client_body_temp_path {place}/t; fastcgi_temp_path {place}/t;
+proxy_temp_path {place}/t; scgi_temp_path {place}/t; uwsgi_temp_path {place}/t;
+server {{ listen 127.0.0.1:{port}; {inner} }} }}"""
+    with serving(shop), front("nginx", place, configuration, port):
+        check(port)
+
+
+def test_lighttpd(shop: Settings) -> None:
+    port = free_port()
+    own = f'server.document-root = "{shop.place}"\nserver.bind = "127.0.0.1"\nserver.port = {port}\n'
+    with serving(shop), front("lighttpd", shop.place, own + block("from-uwsgi", "lighttpd", shop.place), port):
+        check(port)
