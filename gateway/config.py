@@ -190,7 +190,8 @@ def _with_flags(pools: dict[str, Pool], flags: Mapping[str, object], report: Rep
 def _with_listeners(pools: dict[str, Pool], inherited: str, report: Report) -> dict[str, Pool]:
     if len(pools) == 1:
         ((name, pool),) = pools.items()
-        listen = (inherited,) if inherited else pool.listen or (default_listen(),)
+        by_name = inherited == "systemd" and any(text.startswith("systemd:") for text in pool.listen)
+        listen = (inherited,) if inherited and not by_name else pool.listen or (default_listen(),)
         pools = {name: dataclasses.replace(pool, listen=listen)}
     owners: dict[str, str] = {}
     for name, pool in pools.items():
@@ -200,6 +201,11 @@ def _with_listeners(pools: dict[str, Pool], inherited: str, report: Report) -> d
             )
         for address in pool.listen:
             _check_listener(name, pool, address, owners, report)
+    if "systemd" in owners and any(address.startswith("systemd:") for address in owners):
+        report(
+            f'pools.{owners["systemd"]}.listen: "systemd" takes every socket, also those that are named; '
+            "write systemd:NAME here, too"
+        )
     return pools
 
 

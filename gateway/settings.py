@@ -60,7 +60,7 @@ class Pool:
     """One pool of workers: a user, listeners, limits."""
 
     listen: tuple[str, ...] = setting(
-        (), "addresses to listen on: /path.sock, 127.0.0.1:9000, [::1]:9000, fd:0, systemd", address=True
+        (), "addresses to listen on: /path.sock, 127.0.0.1:9000, [::1]:9000, fd:0, systemd, systemd:NAME", address=True
     )
     listen_mode: str = setting("0660", "permissions of a Unix socket, octal")
     listen_owner: str = setting("", "user who owns a Unix socket; default: the pool's user")

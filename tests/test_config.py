@@ -354,6 +354,22 @@ def test_a_socket_that_was_given_comes_before_the_file_and_after_the_flag(tmp_pa
     assert read_settings(str(path), flags, inherited="fd:0").settings.pools["main"].listen == ("/y.sock",)
 
 
+def test_a_pool_that_names_its_socket_is_not_given_all(tmp_path: Path) -> None:
+    path = tmp_path / "site.json"
+    path.write_text(json.dumps(with_pool(listen="systemd:shop")))
+    assert read_settings(str(path), {}, inherited="systemd").settings.pools["main"].listen == ("systemd:shop",)
+    assert read_settings(str(path), {}, inherited="fd:0").settings.pools["main"].listen == ("fd:0",)
+
+
+def test_all_sockets_of_systemd_are_not_for_one_pool_beside_named_ones(tmp_path: Path) -> None:
+    path = tmp_path / "site.json"
+    pools = {"a": {"listen": "systemd"}, "b": {"listen": "systemd:shop"}}
+    applications = [{"name": name, "pool": name, "app": "shop:app", "bindings": []} for name in pools]
+    path.write_text(json.dumps({"pools": pools, "applications": applications}))
+    with pytest.raises(ConfigError, match=r'pools\.a\.listen: "systemd" takes every socket'):
+        read_settings(str(path), {})
+
+
 @pytest.mark.parametrize(
     ("listen", "control"),
     [

@@ -135,7 +135,7 @@ class Driver:
                 self._pause(error)
             return False
         if self._allowed and not self._may_connect(address):
-            log.line(f"connection from {address[0]} refused: not in listen_allowed_clients")
+            log.line(f"connection from {address[0]} refused: not in listen_allowed_clients", log.Level.WARNING)
             sock.close()
             return True
         self._welcome(sock, self._timeouts.head)
@@ -164,7 +164,7 @@ class Driver:
 
     def _pause(self, error: OSError) -> None:
         """Stop accepting for a moment: the connection stays queued, and asking again at once would spin."""
-        log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE_SECONDS:g} s")
+        log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE_SECONDS:g} s", log.Level.WARNING)
         if not self._leaving:
             self._forget_listeners()
         self._paused_until = time.monotonic() + _PAUSE_SECONDS

@@ -275,7 +275,7 @@ class PoolRunner:
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:  # no descriptor or memory is left
-            log.line(f"pool {self.name}: cannot start a worker: {error.strerror}")
+            log.line(f"pool {self.name}: cannot start a worker: {error.strerror}", log.Level.ERROR)
             self._do(self.policy.worker_gone(slot, milliseconds()))
             return
         ours.setblocking(False)
@@ -288,7 +288,7 @@ class PoolRunner:
     def _loaded(self, generation: int, error: str) -> None:
         if error:
             self.reload_error = error if not self._failures else f"{error}\n{self._failures}"
-            log.line(f"pool {self.name}: generation {generation} refused: {error}")
+            log.line(f"pool {self.name}: generation {generation} refused: {error}", log.Level.ERROR)
             if self.first_load is None:
                 self.first_load = False
         else:
@@ -304,14 +304,14 @@ class PoolRunner:
             message = receive(zygote.channel)
             failures = [] if message is None else _read_failures(message)
         except BadMessage as error:
-            log.line(f"pool {self.name}: its zygote sent {error}; killed")
+            log.line(f"pool {self.name}: its zygote sent {error}; killed", log.Level.ERROR)
             zygote.kill()
             return
         if message is None:
             self._loop.forget(zygote.channel)  # its end is told by waitpid
             return
         self._failures = "\n".join(f["message"] + "\n" + f["traceback"] for f in failures).strip()
-        log.lines(self._failures)
+        log.lines(self._failures, log.Level.ERROR)
         if self.first_load is None:
             self.first_load = not self._applications or len(failures) < len(self._applications)
         failed = frozenset(failure["name"] for failure in failures)
@@ -333,7 +333,8 @@ class PoolRunner:
                     raise BadMessage("the process ID of another")
                 worker.accept_pid(message["pid"])
         except BadMessage as error:
-            log.line(f"pool {self.name}: worker {worker.pid or 'of unknown process ID'} sent {error}; ended")
+            who = worker.pid or "of unknown process ID"
+            log.line(f"pool {self.name}: worker {who} sent {error}; ended", log.Level.ERROR)
             worker.signal(signal.SIGKILL)
             if worker.pid:
                 return
@@ -354,7 +355,7 @@ class PoolRunner:
             activity = self._board.read(slot)
             was_busy = activity.busy and activity.pid == worker.pid
             during = f" during {activity.method} {activity.host}{activity.uri}" if was_busy else ""
-            log.line(f"pool {self.name}: worker {worker.pid} {status}{during}")
+            log.line(f"pool {self.name}: worker {worker.pid} {status}{during}", log.Level.WARNING)
         self._do(self.policy.worker_gone(slot, milliseconds()))
 
 

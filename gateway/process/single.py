@@ -5,6 +5,7 @@ spawned it (lighttpd's `bin-path`, spawn-fcgi).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -37,7 +38,7 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
 
     Raises ListenError.
     """
-    errors = ErrorStream(log.line)
+    errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     dispatcher, failures = build(
         applications,
         errors=errors,
@@ -48,8 +49,8 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
         multiprocess=False,
     )
     for failure in failures:
-        log.line(failure.message)
-        log.lines(failure.traceback)
+        log.line(failure.message, log.Level.ERROR)
+        log.lines(failure.traceback, log.Level.ERROR)
     if failures and len(failures) == len(applications):
         return 100
     return serve_dispatcher(pool, dispatcher, errors)

@@ -28,7 +28,7 @@ class StandIn:
         try:
             self._zygote = Zygote(dataclasses.replace(task, applications=(_APPLICATION,)), identity)
         except (OSError, subprocess.SubprocessError) as error:
-            log.line(f"pool {self._name}: cannot start a stand-in: {error}")
+            log.line(f"pool {self._name}: cannot start a stand-in: {error}", log.Level.ERROR)
         else:
             loop.watch(self._zygote.channel, self._fork)
 
@@ -42,7 +42,7 @@ class StandIn:
             self._zygote.fork(self._slot, theirs)
         self._worker = WorkerHandle(self._slot, 0, ours)
         self._loop.watch(ours, self._hear)
-        log.line(f"pool {self._name}: its workers cannot start; a stand-in answers 503")
+        log.line(f"pool {self._name}: its workers cannot start; a stand-in answers 503", log.Level.ERROR)
 
     def _hear(self) -> None:
         assert self._worker is not None

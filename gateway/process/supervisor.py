@@ -19,7 +19,9 @@ from typing import Any
 
 from gateway import __version__, log
 from gateway.net.control import Caller, Command, ControlError, ControlServer
+from gateway.net.notify import Notifier
 from gateway.process import policy
+from gateway.process.announce import Announcer
 from gateway.process.launch import become_subreaper
 from gateway.process.pool import PoolRunner, milliseconds
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, open_pool_listeners, pool_identity, remove, write_pid
@@ -40,7 +42,7 @@ def serve(settings: Settings, problems: Sequence[str] = ()) -> int:
         if settings.gateway.error_log != "stderr":
             log.open_file(settings.gateway.error_log)
         for problem in problems:
-            log.line(problem)
+            log.line(problem, log.Level.ERROR)
         master = Master(settings, resources)
         return master.run()
 
@@ -58,6 +60,9 @@ class Master:
         self._reloads: list[_Reload] = []
         self._silent_callers: list[Caller] = []  # that have not sent a whole command yet, the oldest first
         self._stop_callers: list[Caller] = []
+        notifier = Notifier.from_environment()
+        resources.callback(notifier.close)
+        self._announcer = Announcer(notifier, settings.pools)
         self._wake_up = _catch_signals(resources)
         self.watch(self._wake_up, self._on_signals)
         become_subreaper()
@@ -86,6 +91,8 @@ class Master:
                     pool.tick()
                 if milliseconds() >= pool.next_look:
                     pool.look(self._ceiling(pool))
+                if pool.policy.standing_in:
+                    self._announcer.unserved(pool.name, reloading=bool(self._reloads))
             self._judge_first_loads()
         for reload in self._reloads:
             reload.give_up()
@@ -135,15 +142,16 @@ class Master:
             return
         self._judged = True
         if not any(pool.first_load for pool in self._pools):
-            log.line("no application could be loaded; nothing to serve")
+            log.line("no application could be loaded; nothing to serve", log.Level.ERROR)
             self._exit_code = EXIT_SETTINGS
             self._terminate()
 
     def _patience(self) -> float | None:
-        """Seconds until the first deadline of any pool."""
+        """Seconds until the first deadline of any pool, or the next sign of life for the watchdog."""
         now = milliseconds()
         first = min(min(pool.policy.next_deadline(now), pool.next_look) for pool in self._pools)
-        return None if first == policy.NEVER else max(0, first - now) / 1000
+        deadline = None if first == policy.NEVER else max(0, first - now) / 1000
+        return min((s for s in (deadline, self._announcer.sign_of_life()) if s is not None), default=None)
 
     def _ceiling(self, pool: PoolRunner) -> int:
         """How many workers process_max leaves to a pool."""
@@ -161,15 +169,16 @@ class Master:
                 case signal.SIGQUIT:
                     self._drain()
                 case signal.SIGHUP | signal.SIGUSR2:
-                    for pool in self._pools:
-                        pool.reload()
+                    self._reload(lambda answer: None)  # a signal waits for no answer
         self._reap()
 
     def _terminate(self) -> None:
+        self._announcer.stopping()
         for pool in self._pools:
             pool.terminate()
 
     def _drain(self) -> None:
+        self._announcer.stopping()
         for pool in self._pools:
             pool.drain()
 
@@ -222,7 +231,7 @@ class Master:
             case "status":
                 caller.reply(self._status())
             case "reload":
-                self._reload(caller, command.get("pool", ""))
+                self._reload(caller.reply, command.get("pool", ""))
             case "stop":
                 self._stop_callers.append(caller)
                 self._terminate()
@@ -232,14 +241,15 @@ class Master:
             case unknown:
                 caller.reply({"ok": False, "error": f"unknown command {unknown!r}: status, reload, stop, quit"})
 
-    def _reload(self, caller: Caller, name: object) -> None:
-        """Reload the pool called `name`, or all for ""; the caller is answered when the last outcome is known."""
+    def _reload(self, reply: Callable[[dict[str, Any]], None], name: object = "") -> None:
+        """Reload the pool called `name`, or all for ""; `reply` is called when the last outcome is known."""
         pools = [pool for pool in self._pools if name in ("", pool.name)]
         if not pools:
             names = ", ".join(pool.name for pool in self._pools)
-            caller.reply({"ok": False, "error": f"no pool is called {name!r}; there are: {names}"})
+            reply({"ok": False, "error": f"no pool is called {name!r}; there are: {names}"})
             return
-        reload = _Reload(caller, [pool.name for pool in pools])
+        self._announcer.reloading()
+        reload = _Reload(reply, [pool.name for pool in pools])
         self._reloads.append(reload)
         for pool in pools:
             pool.reload(functools.partial(reload.expect, pool.name))
@@ -253,13 +263,14 @@ class Master:
         for reload in self._reloads:
             reload.loaded(name, generation, error)
         self._reloads = [reload for reload in self._reloads if reload.waiting]
+        self._announcer.loaded(name, error, reloading=bool(self._reloads))
 
 
 class _Reload:
-    """A `gateway reload` that waits for its outcome in every pool."""
+    """A reload that was asked for, and waits for its outcome in every pool."""
 
-    def __init__(self, caller: Caller, pools: list[str]) -> None:
-        self._caller = caller
+    def __init__(self, reply: Callable[[dict[str, Any]], None], pools: list[str]) -> None:
+        self._reply = reply
         self._generations = dict.fromkeys(pools, 0)  # that hold the new code; 0: the pool has not taken the reload
         self._errors: list[str] = []
 
@@ -274,7 +285,7 @@ class _Reload:
 
     def give_up(self) -> None:
         """The gateway has stopped before the outcome was known."""
-        self._caller.reply({"ok": False, "error": "the gateway has stopped"})
+        self._reply({"ok": False, "error": "the gateway has stopped"})
 
     def expect_no_more(self) -> None:
         """Every pool was asked: one that did not take the reload is about to end."""
@@ -291,7 +302,7 @@ class _Reload:
             self._errors.append(f"pool {name}: {error}")
         if not self._generations:
             errors = "\n".join(self._errors)
-            self._caller.reply({"ok": False, "error": errors} if errors else {"ok": True})
+            self._reply({"ok": False, "error": errors} if errors else {"ok": True})
 
 
 def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:

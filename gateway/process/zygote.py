@@ -10,6 +10,7 @@ beside it (SCM_RIGHTS) for each worker. The end of the channel ends the zygote.
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -36,7 +37,7 @@ def main(channel_fd: int) -> None:
     for fd in (channel_fd, *task.listeners, *task.kept, task.scoreboard):
         if fd >= 0:
             os.set_inheritable(fd, False)  # what an application starts must not keep them open
-    errors = ErrorStream(log.line)
+    errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
     dispatcher, failures = build(
         task.applications,
