@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.app.interruption import RequestTimeout as RequestTimeout
+
 __version__ = "0.1.0"
 
 

@@ -13,11 +13,12 @@ from typing import Any
 import click
 
 from gateway import __version__
-from gateway.config import find_control, read_settings, runtime_directory, script_settings
+from gateway.config import Source, find_control, read_settings, script_settings
 from gateway.flags import given, settings_flags
 from gateway.net.control import ControlError, call
 from gateway.net.listeners import ListenError, fd_is_listening
-from gateway.settings import ConfigError, Pool, Settings
+from gateway.serving import refuse_root, supervise
+from gateway.settings import ConfigError, Pool
 
 _port = click.IntRange(1, 65_535)
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
@@ -45,14 +46,15 @@ def serve(target: str, **flags: Any) -> int:
     systemd's LISTEN_FDS), else on what the settings file says, else on a Unix socket in the runtime directory.
     """
     inherited = _inherited()
-    loaded = read_settings(target, given(flags), inherited=inherited)
+    source = Source(target, given(flags), inherited)
+    loaded = source.read()
     settings = loaded.settings
     if not settings.applications:
         raise ConfigError("\n".join(loaded.problems))
     pool = next(iter(settings.pools.values()))
     if flags["max_children"] is not None or pool.listen != ("fd:0",) or not inherited:
-        return _supervise(settings, loaded.problems)
-    _refuse_root(settings)
+        return supervise(settings, loaded.problems, source.read_again)
+    refuse_root(settings)
     from gateway.process import single
 
     _tell(*loaded.problems)
@@ -82,42 +84,24 @@ def _settle_in(pool: Pool) -> None:
     sys.path.insert(0, directory)
 
 
-def _supervise(settings: Settings, problems: Sequence[str] = ()) -> int:
-    from gateway.process import supervisor
-
-    _refuse_root(settings)
-    _make_runtime_directory(list(settings.pools.values()))
-    return supervisor.serve(settings, problems)
-
-
-def _refuse_root(settings: Settings) -> None:
-    for name, pool in settings.pools.items():
-        if os.geteuid() == 0 and not pool.user:
-            where = f' (or user = "www-data" in [pools.{name}] of {settings.source})' if settings.source else ""
-            raise ConfigError(
-                f"running as root: name the user that runs the applications, --user www-data{where}; "
-                "--user root if root is meant"
-            )
-
-
-def _make_runtime_directory(pools: Sequence[Pool]) -> None:
-    """Make /run/gateway for root: /run is empty after each start of the machine."""
-    directory = runtime_directory()
-    if os.geteuid() == 0 and any(os.path.dirname(listen) == directory for pool in pools for listen in pool.listen):
-        os.makedirs(directory, 0o755, exist_ok=True)
-
-
 @gateway.command()
 @click.argument("target", default="")
+@click.option("--dump", is_flag=True, help="print the settings in force, as TOML, and import nothing")
 @settings_flags
-def check(target: str, **flags: Any) -> int:
+def check(target: str, dump: bool, **flags: Any) -> int:
     """Check settings and applications.
 
     Reads the settings of TARGET and imports every application as `serve` does; names each mistake.
     """
+    loaded = read_settings(target, given(flags))
+    if dump:
+        from gateway.dump import toml
+
+        click.echo(toml(loaded.settings), nl=False)
+        _tell(*loaded.problems)
+        return USAGE if loaded.problems else 0
     from gateway.process import start
 
-    loaded = read_settings(target, given(flags))
     mistakes = [*loaded.problems, *start.check(loaded.settings)]
     if mistakes:
         _tell(*mistakes)
@@ -183,7 +167,7 @@ def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
 
     For the author of TARGET, a settings file with one application or MODULE:CALLABLE; never for visitors.
     """
-    from gateway.app.loader import load
+    from gateway.app.loader import call, load
     from gateway.front import development
 
     loaded = read_settings(target, {"app_dir": app_dir} if app_dir else {})
@@ -192,8 +176,12 @@ def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
         count = f"{target}: {len(settings.applications)} applications can be served; name one, as MODULE:CALLABLE"
         raise ConfigError("\n".join([*loaded.problems, count]))
     (application,) = settings.applications
-    sys.path.insert(0, os.path.abspath(settings.pools[application.pool].app_dir or "."))
-    return development.run(load(application), host=host, port=port)
+    pool = settings.pools[application.pool]
+    sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
+    loaded_application = load(application)
+    if pool.on_worker_start:
+        call(pool.on_worker_start, "on_worker_start")
+    return development.run(loaded_application, host=host, port=port)
 
 
 def _of_master(command: Callable[..., int]) -> Callable[..., int]:
@@ -217,13 +205,25 @@ _timeout = click.option("--timeout", default=600.0, metavar="SECONDS", help="how
 @gateway.command()
 @_of_master
 @click.option("--json", "as_json", is_flag=True, help="print what the master answered, as JSON")
-def status(target: str, control: str, as_json: bool) -> int:
+@click.option("--openmetrics", is_flag=True, help="print it as metrics in the OpenMetrics format")
+@click.option("--watch", is_flag=True, help="show it anew every second, until q or Ctrl-C")
+def status(target: str, control: str, as_json: bool, openmetrics: bool, watch: bool) -> int:
     """Show pools and workers.
 
     The running gateway is found by --control, by the settings file TARGET, by GATEWAY_CONTROL, or in its default place.
     """
+    if as_json + openmetrics + watch > 1:
+        raise ConfigError("--json, --openmetrics and --watch exclude each other")
+    if watch:
+        from gateway import watching
+
+        return watching.watch(lambda: _ask(target, control, "status"))
     answer = _ask(target, control, "status")
-    if as_json:
+    if openmetrics:
+        from gateway.metrics import exposition
+
+        click.echo(exposition(answer), nl=False)
+    elif as_json:
         import json
 
         del answer["ok"]
@@ -247,6 +247,18 @@ def reload(target: str, control: str, pool: str, timeout: float) -> int:
     gateway is found as by `status`.
     """
     _ask(target, control, "reload", timeout, pool=pool)
+    return 0
+
+
+@gateway.command("reopen-logs")
+@_of_master
+def reopen_logs(target: str, control: str) -> int:
+    """Open the log files anew.
+
+    After they were renamed, for which no line is lost; SIGUSR1 does the same. The running gateway is found as by
+    `status`.
+    """
+    _ask(target, control, "reopen-logs")
     return 0
 
 
@@ -299,7 +311,7 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
         raise ConfigError("name the script to run, as in: gateway run code.py")
     settings = script_settings(script, given(flags), inherited=_inherited()).settings
     if flags["max_children"] is not None:
-        return _supervise(settings)
+        return supervise(settings)
     from gateway.compat.script import run_script
 
     try:

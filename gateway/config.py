@@ -5,34 +5,23 @@ flags, to one `Settings`: every mistake is one line that names the file, the pla
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.app.bindings import Place, canonical_host, canonical_path, canonical_port, place
 from gateway.declared import read_table, unknown
-from gateway.net.address import InheritedAddress, TcpAddress, UnixAddress, parse_address
-from gateway.settings import Application, Binding, ConfigError, Gateway, Pool, Settings
-
-Report = Callable[[str], None]
+from gateway.net.address import InheritedAddress, UnixAddress, parse_address
+from gateway.parsing import parse
+from gateway.settings import ConfigError, Gateway, Pool, Settings
+from gateway.sites import Sites
+from gateway.tables import Owners, Report, applications, check_listener, pool_tables
 
 HOW_TO_NAME = "provide a WSGI application as module:callable or a settings file"
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*(\(\))?\Z")
-_POOL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
-_REQUIRED = {
-    "hostname": 'write a host name, or "*" for any',
-    "port": 'write the port that clients name, or "*" for any',
-}
-_CANONICAL: dict[str, Callable[[Any], object]] = {
-    "hostname": canonical_host,
-    "port": canonical_port,
-    "path": canonical_path,
-}
+_TABLES = ("include", "gateway", "pools", "applications")
 _EVERYTHING = {"hostname": "*", "port": "*"}
 
 
@@ -45,22 +34,61 @@ class _Provider:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings that can be served, and one message for each application that had to be left out of them."""
+    """Settings that can be served, and one message for each application, or included file, that had to be left out."""
 
     settings: Settings
-    problems: tuple[str, ...]
+    of_applications: tuple[str, ...] = ()
+    of_files: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """All messages."""
+        return self.of_applications + self.of_files
 
 
-def read_settings(target: str, flags: Mapping[str, object], *, inherited: str = "") -> Loaded:
+class Source:
+    """Where a master has its settings from, to be read again when it reloads."""
+
+    def __init__(self, target: str, flags: Mapping[str, object], inherited: str) -> None:
+        self._target = target
+        self._flags = flags
+        self._inherited = inherited
+        self._remembered: dict[str, Any] = {}
+        self._known: tuple[str, ...] = ()
+
+    def read(self) -> Loaded:
+        """Read them. Raises ConfigError."""
+        loaded = read_settings(self._target, self._flags, inherited=self._inherited, remembered=self._remembered)
+        self._known = loaded.of_applications
+        return loaded
+
+    def read_again(self) -> tuple[Settings, tuple[str, ...]]:
+        """Read them for a reload; return what can be applied, and what is wrong with the rest.
+
+        Raises ConfigError also for an application that was sound before: it would be left out while it serves.
+        """
+        known = self._known
+        loaded = self.read()
+        if new := [problem for problem in loaded.of_applications if problem not in known]:
+            self._known = known
+            raise ConfigError("\n".join(new))
+        return loaded.settings, loaded.problems
+
+
+def read_settings(
+    target: str, flags: Mapping[str, object], *, inherited: str = "", remembered: dict[str, Any] | None = None
+) -> Loaded:
     """Read what `target` names, a settings file or MODULE:CALLABLE, and put `flags` (settings by name) over it.
 
     `inherited` is the address of a listening socket that this process was given ("fd:0" or "systemd"): it comes before
-    the `listen` of a file with one pool. Raises ConfigError, one line for each mistake that leaves nothing to serve.
+    the `listen` of a file with one pool. `remembered` is what included files said when they were last read: it stands
+    in for one that is invalid now, and what is read is put there. Raises ConfigError, one line for each mistake that
+    leaves nothing to serve.
     """
     if not target:
         raise ConfigError(HOW_TO_NAME)
     if target.endswith((".toml", ".json")) or (os.path.isfile(target) and not target.endswith(".py")):
-        return _interpret(_parse(target), target, flags, inherited)
+        return _interpret(parse(target), target, flags, inherited, {} if remembered is None else remembered)
     if not _CALLABLE.match(target):
         raise ConfigError(_no_callable(target))
     return _interpret(_lone_application("app", target), "", flags, inherited)
@@ -86,62 +114,51 @@ def _no_callable(target: str) -> str:
     return f"{target!r} is neither: {HOW_TO_NAME}, as in {target.partition(':')[0] or 'shop'}:application"
 
 
-def _parse(path: str) -> dict[str, Any]:
-    try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    is_json = path.endswith(".json") or (not path.endswith(".toml") and text.lstrip().startswith("{"))
-    raw = _parse_json(path, text) if is_json else _parse_toml(path, text)
-    if not isinstance(raw, dict):
-        raise ConfigError(f'{path}: the file holds no table; write {{"applications": […]}}')
-    return raw
-
-
-def _parse_json(path: str, text: str) -> object:
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        table = dict(pairs)
-        if len(table) < len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise ConfigError(
-                f'{path}: "{twice}" is there twice in one table; the second would replace the first: remove one'
-            )
-        return table
-
-    try:
-        return json.loads(text, object_pairs_hook=once)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}:{error.lineno}: is no JSON: {error.msg} (column {error.colno})") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: is nested too deeply") from None
-
-
-def _parse_toml(path: str, text: str) -> object:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        reason, _, place = str(error).partition(" (at ")
-        line = re.match(r"line (\d+)", place)
-        raise ConfigError(f"{path}:{line[1] if line else text.count(chr(10)) + 1}: is no TOML: {reason}") from None
-
-
-def _interpret(raw: dict[str, Any], source: str, flags: Mapping[str, object], inherited: str) -> Loaded:
+def _interpret(
+    raw: dict[str, Any],
+    source: str,
+    flags: Mapping[str, object],
+    inherited: str,
+    remembered: dict[str, Any] | None = None,
+) -> Loaded:
     mistakes: list[str] = []
     problems: list[str] = []
     report = _reporter(mistakes, source)
     gateway, pools = _tables(raw, report)
     pools = _with_flags(pools, flags, mistakes.append)
     gateway = dataclasses.replace(gateway, **_flag_values(Gateway, flags, mistakes.append))
-    pools = _with_listeners(pools, inherited if "listen" not in flags else "", report)
-    applications = _applications(raw, pools, report, _reporter(problems, source))
+    addresses: dict[str, str] = {}
+    pools = _with_listeners(pools, inherited if "listen" not in flags else "", addresses, report)
+    owners: Owners = {}
+    own = applications(raw, pools, report, _reporter(problems, source), owners)
+    patterns = _include(raw, report)
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     control = gateway.control.removeprefix("unix:") or default_control(next(iter(pools.values())).listen[0])
     gateway = dataclasses.replace(gateway, control=control)
-    return Loaded(Settings(gateway=gateway, pools=pools, applications=applications, source=source), tuple(problems))
+    main = Settings(gateway=gateway, pools=pools, applications=own, source=source)
+    if not patterns:
+        return Loaded(main, tuple(problems))
+    sites = Sites(main, addresses, owners, {} if remembered is None else remembered)
+    settings = _without_idle_pool(sites.read(patterns), raw)
+    if not settings.applications and not (problems or sites.problems):
+        raise ConfigError(f"{source}: neither this file nor one that it includes has an application")
+    return Loaded(settings, tuple(problems), tuple(sites.problems))
+
+
+def _include(raw: dict[str, Any], report: Report) -> list[str]:
+    patterns = raw.get("include", [])
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) and pattern for pattern in patterns):
+        report('include is no list of texts; write patterns of file names, as in include = ["sites/*.toml"]')
+        return []
+    return patterns
+
+
+def _without_idle_pool(settings: Settings, raw: dict[str, Any]) -> Settings:
+    """Without the pool that nobody has declared, where every application has another."""
+    if raw.get("pools") or not settings.applications or settings.of_pool("main"):
+        return settings
+    return dataclasses.replace(settings, pools={n: pool for n, pool in settings.pools.items() if n != "main"})
 
 
 def _reporter(messages: list[str], source: str) -> Report:
@@ -150,23 +167,15 @@ def _reporter(messages: list[str], source: str) -> Report:
 
 def _tables(raw: dict[str, Any], report: Report) -> tuple[Gateway, dict[str, Pool]]:
     for key in raw:
-        if key not in ("provider", "gateway", "pools", "applications"):
-            report(unknown(key, "", ("gateway", "pools", "applications")))
+        if key not in ("provider", *_TABLES):
+            report(unknown(key, "", _TABLES))
     defaults: dict[str, Any] = {}
     if "provider" in raw:
         read_table(_Provider, raw["provider"], "provider", report)
         defaults = {"port_from": "host"}
     gateway = Gateway(**read_table(Gateway, raw.get("gateway", {}), "gateway", report))
-    tables = raw.get("pools") or {"main": {}}
-    if not isinstance(tables, dict):
-        report('pools is no table; write one table for each pool, as in [pools.main] or "pools": {"main": {…}}')
-        tables = {"main": {}}
-    for name in tables:
-        if not _POOL_NAME.match(name):
-            report(f'pools."{name}": name a pool by letters, digits, "_", "-" and "." alone')
-    return gateway, {
-        name: Pool(**defaults | read_table(Pool, table, f"pools.{name}", report)) for name, table in tables.items()
-    }
+    pools = pool_tables(raw, report, **defaults) or {"main": Pool(**defaults)}
+    return gateway, pools
 
 
 def _flag_values(declared: type, flags: Mapping[str, object], report: Report) -> dict[str, Any]:
@@ -187,148 +196,25 @@ def _with_flags(pools: dict[str, Pool], flags: Mapping[str, object], report: Rep
     return {name: dataclasses.replace(pool, env=env, **values)}
 
 
-def _with_listeners(pools: dict[str, Pool], inherited: str, report: Report) -> dict[str, Pool]:
+def _with_listeners(pools: dict[str, Pool], inherited: str, owners: dict[str, str], report: Report) -> dict[str, Pool]:
     if len(pools) == 1:
         ((name, pool),) = pools.items()
         by_name = inherited == "systemd" and any(text.startswith("systemd:") for text in pool.listen)
         listen = (inherited,) if inherited and not by_name else pool.listen or (default_listen(),)
         pools = {name: dataclasses.replace(pool, listen=listen)}
-    owners: dict[str, str] = {}
     for name, pool in pools.items():
         if not pool.listen:
             report(
                 f'pools.{name}.listen is missing: of several pools each names its own, as in "/run/gateway/{name}.sock"'
             )
         for address in pool.listen:
-            _check_listener(name, pool, address, owners, report)
+            check_listener(name, pool, address, owners, report)
     if "systemd" in owners and any(address.startswith("systemd:") for address in owners):
         report(
             f'pools.{owners["systemd"]}.listen: "systemd" takes every socket, also those that are named; '
             "write systemd:NAME here, too"
         )
     return pools
-
-
-def _check_listener(name: str, pool: Pool, text: str, owners: dict[str, str], report: Report) -> None:
-    address = parse_address(text)
-    if str(address) in owners:
-        report(f"pools.{name}.listen: the pool {owners[str(address)]} listens on {text} already; name another address")
-    owners[str(address)] = name
-    if isinstance(address, TcpAddress) and not address.ip.is_loopback and not pool.listen_allowed_clients:
-        report(
-            f"pools.{name}.listen: {text} can be reached from other machines; name the front-ends that may connect in "
-            "listen_allowed_clients, or listen on 127.0.0.1 or a Unix socket"
-        )
-
-
-def _applications(
-    raw: dict[str, Any], pools: Mapping[str, Pool], report: Report, leave_out: Report
-) -> tuple[Application, ...]:
-    tables = raw.get("applications")
-    if not tables:
-        report('applications is missing or empty: name at least one, with name, app = "MODULE:CALLABLE" and bindings')
-        return ()
-    if not isinstance(tables, list):
-        report('applications is no list; write [[applications]] before each one, or "applications": [{…}]')
-        return ()
-    if len(pools) > 1:
-        named = {table.get("pool", "main") for table in tables if isinstance(table, dict)}
-        for name in pools.keys() - named:
-            report(f'pools.{name}: no application runs in it; write pool = "{name}" in one, or remove the pool')
-    return tuple(_sound(tables, pools, leave_out))
-
-
-def _sound(tables: list[Any], pools: Mapping[str, Pool], leave_out: Report) -> Iterator[Application]:
-    owners: dict[tuple[str, Place], str] = {}
-    for number, table in enumerate(tables):
-        problems: list[str] = []
-        application = _application(table, number, pools, problems.append)
-        if not problems:
-            _claim_bindings(application, owners, problems.append)
-        for problem in problems:
-            leave_out(f"{_title(table, number)}: {problem}")
-        if not problems:
-            yield application
-
-
-def _title(table: Any, number: int) -> str:
-    name = table.get("name") if isinstance(table, dict) else None
-    return f'application "{name}"' if name and isinstance(name, str) else f"applications[{number}]"
-
-
-def _application(table: Any, number: int, pools: Mapping[str, Pool], report: Report) -> Application:
-    if not isinstance(table, dict):
-        report("is no table; write name, app and bindings")
-        return Application()
-    values = read_table(Application, {key: table[key] for key in table if key != "bindings"}, "", report)
-    if not table.get("name"):
-        report("name is missing: give the application a name, it stands in messages")
-    _check_handed_over(values.get("settings", {}), report)
-    _check_code(table, report)
-    only_pool = next(iter(pools)) if len(pools) == 1 else "main"
-    pool = values.setdefault("pool", only_pool)
-    if pool not in pools:
-        report(f'pool: there is no pool "{pool}"; write one of: {", ".join(pools)}')
-    return Application(bindings=_bindings(table.get("bindings"), report), **values)
-
-
-def _check_handed_over(settings: dict[str, Any], report: Report) -> None:
-    """The settings of an application reach its process as JSON; TOML has dates as well."""
-    try:
-        json.dumps(settings)
-    except TypeError as error:
-        report(f"settings: {error}; write it as text")
-
-
-def _check_code(table: dict[str, Any], report: Report) -> None:
-    ways = [way for way in ("app", "script") if table.get(way)]
-    if table.get("moduleName") or table.get("className"):
-        ways.append("moduleName")
-    if len(ways) > 1:
-        report(f"{ways[0]} and {ways[1]} both say where its code is: keep one")
-    elif ways != ["moduleName"]:
-        if not ways:
-            report('moduleName is missing: write moduleName and className, or app = "MODULE:CALLABLE"')
-    elif not table.get("moduleName"):
-        report(f"moduleName is missing: name the module that holds the class {table['className']}")
-    elif not table.get("className"):
-        report(
-            f'className is missing: name the class in {table["moduleName"]}, or write app = "MODULE:CALLABLE" instead'
-        )
-
-
-def _bindings(tables: Any, report: Report) -> tuple[Binding, ...]:
-    if not tables:
-        report('bindings is missing or empty: list where it answers; {"hostname": "*", "port": "*"} is everywhere')
-        return ()
-    if not isinstance(tables, list):
-        report('bindings is no list; write [{"hostname": "shop.example.com", "port": 80}]')
-        return ()
-    return tuple(_binding(table, f"bindings[{number}]", report) for number, table in enumerate(tables))
-
-
-def _binding(table: Any, where: str, report: Report) -> Binding:
-    values = read_table(Binding, table, where, report)
-    for key, remedy in _REQUIRED.items():
-        if isinstance(table, dict) and table.get(key, "") == "":
-            report(f"{where}.{key} is missing: {remedy}")
-            values.pop(key, None)
-    for key, value in values.items():
-        try:
-            _CANONICAL[key](value)
-        except ValueError as error:
-            report(f"{where}.{key}: {error}")
-    return Binding(**values)
-
-
-def _claim_bindings(application: Application, owners: dict[tuple[str, Place], str], report: Report) -> None:
-    claims = [(application.pool, place(binding)) for binding in application.bindings]
-    for number, claim in enumerate(claims):
-        if claim in owners:
-            owner = f'the application "{owners[claim]}"'
-            report(f"bindings[{number}]: {claim[1]} is bound to {owner} already; change one of them")
-    if not owners.keys() & set(claims):
-        owners |= dict.fromkeys(claims, application.name)
 
 
 def runtime_directory() -> str:
@@ -356,13 +242,23 @@ def default_control(listen: str) -> str:
     return f"{runtime_directory()}/gateway-{address.port}-control.sock"
 
 
+def _control_of(target: str) -> str:
+    """The control socket that a settings file names, also one with a mistake: the running master has read another."""
+    try:
+        return read_settings(target, {}).settings.gateway.control
+    except ConfigError:
+        table = parse(target).get("gateway") if os.path.isfile(target) else None
+        control = table.get("control") if isinstance(table, dict) else None
+        if not control or not isinstance(control, str):
+            raise
+        return control
+
+
 def find_control(target: str, control: str) -> str:
     """The control socket of a running master: named by `control`, by the settings file `target`, by GATEWAY_CONTROL, or
     the one in the default place. Raises ConfigError when that is none or several.
     """
-    named = control or (
-        read_settings(target, {}).settings.gateway.control if target else os.environ.get("GATEWAY_CONTROL")
-    )
+    named = control or (_control_of(target) if target else os.environ.get("GATEWAY_CONTROL"))
     if named:
         return named.removeprefix("unix:")
     found = sorted(str(path) for path in Path(runtime_directory()).glob("gateway*-control.sock"))

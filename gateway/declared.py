@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.app.accessformat import compile_format
 from gateway.net.address import UnixAddress, parse_address
 from gateway.settings import Application, Binding, Gateway, Pool
 
@@ -184,6 +185,12 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
     elif field.name == "listen_allowed_clients":
         for client in value:
             _check_ip(client)
+    elif field.name == "access_format":
+        compile_format(value, "")
+    elif field.name == "access_suppress_path":
+        for path in value:
+            if not path.startswith("/"):
+                raise ValueError(f'"{path}" is no path; write one that begins with "/", as in "/ping"')
     elif field.name == "env":
         for name in value:
             if not name or "=" in name:
@@ -209,6 +216,18 @@ texts is asked for, one text will do.
 
 An unknown setting, a wrong type or an impossible value is refused with one line that names file, place and remedy, and
 exit code 100. A mistake within one application leaves that application out; the others are served.
+
+`include = ["/etc/gateway/sites/*.toml"]`, at the top of the settings file and relative to it, adds the pools and the
+applications of other files, one site each; an application that names no pool runs in its file's own, if that has just
+one. A file with a mistake is left out whole, and the others are served. Of two files with one pool, one address or one
+binding, the second by name is left out.
+
+`gateway reload` and SIGHUP read the settings again: pools whose settings have changed get them with their new workers,
+new pools start, pools that are gone finish their requests and end. Nothing changes when the settings file itself has a
+mistake; an included file with a mistake goes on as it was before. Changes of `control`, `pid_file`, `error_log` and a
+pool's `protocol` need a new start; name `control` where the first pool's `listen` may change.
+
+`gateway check --dump` prints all settings in force.
 
 A JSON file with `provider` is accepted as it is: its applications run in the pool `main`, whose `port_from` is then
 `host`, because bindings name the port that clients see. `provider.port` has no meaning here: the front-end listens.

@@ -92,6 +92,12 @@ class Pool:
     process_control_timeout: float = setting(
         30.0, "how long a running request may go on when its worker is told to leave", unit="seconds", at_least=0.1
     )
+    on_worker_start: str = setting(
+        "", "MODULE:CALLABLE that each worker calls before it serves: the place to connect and to start threads"
+    )
+    preload: bool = setting(
+        True, "import the applications once and fork the workers from that; otherwise each worker imports them"
+    )
     app_dir: str = setting("", "first on sys.path, and the working directory; default: where gateway was started")
     request_head_timeout: float = setting(
         5.0, "time for the whole head of a request to arrive", unit="seconds", at_least=0.1
@@ -100,6 +106,15 @@ class Pool:
     response_timeout: float = setting(
         30.0, "longest pause of a front-end that takes no more of an answer", unit="seconds", at_least=0.1
     )
+    request_slowlog_timeout: float = setting(
+        0.0, "running time after which a request and its stacks are noted in `slowlog`; 0 for never",
+        unit="seconds", at_least=0,
+    )  # fmt: skip
+    slowlog: str = setting("", "file of the slow log; default: the error log")
+    request_terminate_timeout: float = setting(
+        0.0, "running time after which a request is ended and its client gets 504; 0 for never",
+        unit="seconds", at_least=0,
+    )  # fmt: skip
     keepalive_timeout: float = setting(75.0, "how long a kept connection may be idle", unit="seconds", at_least=0.1)
     max_body: int = setting(
         104_857_600, 'largest request body; 0 for no limit; "100M" may be written', unit="bytes", at_least=0
@@ -107,6 +122,13 @@ class Pool:
     port_from: str = setting("server", "what the port of a binding is compared with", choices=("server", "host"))
     unknown_host: int = setting(503, "status for a host that nothing is bound to", choices=(503, 421))
     clear_env: bool | None = setting(None, "drop the environment of gateway; default: true where `user` changes")
+    access_log: str = setting("", "file of the access log, or stderr; none by default")
+    access_format: str = setting(
+        '%R - %u %t "%m %r" %s', "its lines, in PHP-FPM's atoms; json for a JSON object in each line"
+    )
+    access_suppress_path: tuple[str, ...] = setting(
+        (), "paths whose GET and HEAD, answered 2xx, without query and body, are not logged"
+    )
     env: dict[str, str] = table(dict, "environment variables to set")
     no_new_privileges: bool = setting(True, "PR_SET_NO_NEW_PRIVS; off where the application runs set-user-ID programs")
 
@@ -120,6 +142,7 @@ class Gateway:
     )
     pid_file: str = setting("", "file that holds the master's process ID")
     error_log: str = setting("stderr", "file of the error log, or stderr")
+    error_log_format: str = setting("text", "lines of text, or a JSON object in each line", choices=("text", "json"))
     process_max: int = setting(0, "workers that all pools together may want; 0 for no limit", at_least=0)
 
 

@@ -33,6 +33,8 @@ def _pool(pool: dict[str, Any]) -> Iterator[str]:
         yield f"  the last reload failed: {escape(pool['reload_error'].strip().splitlines()[-1])}"[:_WIDTH]
     if pool.get("failed"):
         yield f"  could not be loaded, answered 503: {', '.join(pool['failed'])}"
+    if pool.get("log_lines_lost"):
+        yield f"  lines of logs that could not be written: {pool['log_lines_lost']}"
     yield _COLUMNS.format_map(_HEADINGS)
     for worker in workers:
         yield _worker(worker)

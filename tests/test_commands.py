@@ -109,6 +109,7 @@ def idle_workers(place: Path) -> int:
         (["front", "apache", "shop:application"], 100, "'apache' is no front-end that is rendered"),
         (["front", "nginx", "shop:application", "--pool", "fd:0"], 100, "pools.main.listen: a front-end has to be"),
         (["reload", "--control", "/no/such/socket"], 111, "/no/such/socket: no gateway answers there"),
+        (["status", "--json", "--watch"], 100, "--json, --openmetrics and --watch exclude each other"),
         (["stop", "shop.json"], 100, "shop.json: cannot be read"),
         (["request"], 100, "name the pool and what to ask it for"),
         (["request", "here", "/"], 100, "'here' is no address"),

@@ -25,10 +25,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "process": WORKER,
     "front": {"front", "net", "app", "protocol", "settings", "config", "log"},
     "compat": {"compat", "front.development"} | WORKER,
-    "declared": {"settings", "net.address"},
-    "config": {"config", "declared", "settings", "net.address", "app.bindings"},
+    "declared": {"settings", "net.address", "app.accessformat"},
+    "parsing": {"settings"},
+    "tables": {"declared", "settings", "net.address", "app.bindings"},
+    "sites": {"declared", "parsing", "settings", "tables"},
+    "config": {"config", "declared", "parsing", "settings", "sites", "tables", "net.address"},
+    "dump": {"settings"},
 }
-COMMANDS = {"__init__", "__main__", "asking", "flags", "spawn", "statustable"}
+COMMANDS = {"__init__", "__main__", "asking", "flags", "serving", "metrics", "spawn", "statustable", "watching"}
 
 NEVER_IN_PROTOCOL = {"socket", "select", "os", "time", "threading", "asyncio", "logging", "subprocess", "signal"}
 NEVER_IN_APP = {"socket", "select", "selectors", "asyncio", "logging", "subprocess", "signal", "multiprocessing"}

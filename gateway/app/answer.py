@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from gateway.app.exchange import Exchange
-
 REASONS = {
     400: "Bad Request",
     413: "Content Too Large",
@@ -14,6 +12,7 @@ REASONS = {
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     503: "Service unavailable",
+    504: "Gateway Timeout",
 }
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
@@ -92,11 +91,9 @@ class Head:
         self.lines += b"Content-Length: %d\r\n" % length
 
 
-def send_error(exchange: Exchange, status: int, *, head_only: bool) -> None:
-    """Send a short answer of the gateway's own, which repeats nothing of the request. Raises Disconnected."""
+def error_answer(status: int) -> tuple[bytes, bytes]:
+    """Head, without the empty line, and body of the gateway's own answer, which repeats nothing of the request."""
     reason = REASONS[status]
     body = f"{reason}\n".encode()
-    head = (
-        f"Status: {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    exchange.send(head.encode() if head_only else head.encode() + body)
+    head = f"Status: {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+    return head.encode(), body

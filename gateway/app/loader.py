@@ -41,6 +41,27 @@ def load(application: settings.Application) -> Application:
     return found
 
 
+def call(target: str, setting: str) -> None:
+    """Import and call the MODULE:CALLABLE that a setting such as `on_worker_start` names. Raises LoadError."""
+    try:
+        _call_hook(target)
+    except LoadError as error:
+        raise LoadError(f"{setting}: {error}", error.traceback) from error.__cause__
+
+
+def _call_hook(target: str) -> None:
+    match = _TARGET.fullmatch(target)
+    if match is None or match["path"] is None or match["call"]:
+        raise LoadError(f"{target!r} is not written as module:callable")
+    found = _attribute(_import(match["module"]), match["path"])
+    if not callable(found):
+        raise LoadError(f"{target} is of type {type(found).__name__}, not a callable")
+    try:
+        found()
+    except (Exception, SystemExit) as error:
+        raise _raised(target, "when it was called", error) from error
+
+
 def _find(application: settings.Application) -> Application:
     if application.script:
         return _run_script(application.script)

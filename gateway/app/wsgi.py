@@ -9,13 +9,14 @@ failure makes the result incomplete, and the driver cuts the answer visibly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
-from gateway.app.answer import Head, WSGIError, send_error
+from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
 from gateway.app.exchange import BodyCutShort, Disconnected, Exchange
+from gateway.app.interruption import RequestTimeout, current
 from gateway.app.tracebacks import from_application
 
 Application = Callable[..., Iterable[bytes]]
@@ -26,10 +27,14 @@ _BLOCK = 65_536  # bytes: smallest block of a file, and largest body that goes i
 
 @dataclass(slots=True)
 class Result:
-    """What became of a request: the status, and whether the answer is whole."""
+    """What became of a request: the status, and whether the answer is whole; for the access log, its head in CGI form
+    and the size of its body in bytes.
+    """
 
     status: int
     complete: bool
+    head: bytes = field(default=b"", compare=False)
+    size: int = field(default=0, compare=False)
 
 
 class _Readable(Protocol):
@@ -70,6 +75,10 @@ class _Response:
     def status(self) -> int:
         """The status so far; 500 where there is none yet."""
         return self.head.status if self.head else 500
+
+    def result(self, *, complete: bool) -> Result:
+        """What has become of the answer so far."""
+        return Result(self.status, complete, self.head.lines if self.head else b"", self._sent)
 
     def start_response(
         self, status: str, headers: list[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -145,6 +154,8 @@ class _Response:
         return True
 
     def _send_first(self, head: Head, data: bytes) -> None:
+        if current.raised is not None:
+            raise current.raised  # the application has caught it, as a framework's bare `except:` does
         self.started = True
         if len(data) <= _BLOCK:
             self.exchange.send(head.lines + b"\r\n" + data)
@@ -171,27 +182,33 @@ def run(application: Application, environ: dict[str, Any], exchange: Exchange, *
     """
     errors = environ["wsgi.errors"]
     response = _Response(exchange, environ["REQUEST_METHOD"] == "HEAD")
+    current.raised = None
     try:
+        current.allowed = True
         body = application(environ, response.start_response)
         try:
             response.send_body(body)
         finally:
             if body.__class__ is not list and (close := getattr(body, "close", None)) is not None:
                 close()
+        current.allowed = False  # first of all in each of the ways out: from there on nobody would catch it
     except Disconnected:
-        return Result(response.status, complete=False)
+        current.allowed = False
+        return response.result(complete=False)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: the worker is not the application's to end
+        current.allowed = False
         if isinstance(error, (WSGIError, Rejected, BodyCutShort)):
             log(f"{_request_line(environ)}: {error}")
         else:
-            errors.write(f"{_request_line(environ)}: unhandled exception\n{from_application(error)}")
+            what = "ended" if isinstance(error, RequestTimeout) else "unhandled exception"
+            errors.write(f"{_request_line(environ)}: {what}\n{from_application(error)}")
         return _answer_failure(error, response)
     missing = response.missing()
     if missing:
         log(f"{_request_line(environ)}: the body ended {missing} bytes before its Content-Length")
     elif response.excess:
         log(f"{_request_line(environ)}: the body is longer than its Content-Length, and was cut there")
-    return Result(response.status, complete=not missing)
+    return response.result(complete=not missing)
 
 
 def _request_line(environ: dict[str, Any]) -> str:
@@ -201,14 +218,18 @@ def _request_line(environ: dict[str, Any]) -> str:
 def _answer_failure(error: BaseException, response: _Response) -> Result:
     """Answer 500, or what the error asks for, when nothing was sent; a cut body is nobody's to answer."""
     if response.started or isinstance(error, BodyCutShort):
-        return Result(response.status, complete=False)
-    return refuse(response.exchange, error.status if isinstance(error, Rejected) else 500, head_only=response.head_only)
+        return response.result(complete=False)
+    status = error.status if isinstance(error, Rejected) else 504 if isinstance(error, RequestTimeout) else 500
+    return refuse(response.exchange, status, head_only=response.head_only)
 
 
 def refuse(exchange: Exchange, status: int, *, head_only: bool = False) -> Result:
     """Answer with an error of the gateway's own."""
+    head, body = error_answer(status)
+    if head_only:
+        body = b""
     try:
-        send_error(exchange, status, head_only=head_only)
+        exchange.send(head + b"\r\n" + body)
     except Disconnected:
         return Result(status, complete=False)
-    return Result(status, complete=True)
+    return Result(status, True, head, len(body))

@@ -19,6 +19,8 @@ from typing import Protocol
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher
+from gateway.app.interruption import current
+from gateway.net.accesslog import AccessLog
 from gateway.net.conversation import Conversation, Timeouts
 from gateway.net.kept import KeptQueue
 from gateway.net.stream import Stream, StreamClosed
@@ -77,6 +79,7 @@ class Driver:
         timeouts: Timeouts,
         board: Board,
         kept: KeptQueue | None = None,
+        access: AccessLog | None = None,
         allowed: Sequence[IpAddress] = (),
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
@@ -88,6 +91,7 @@ class Driver:
         self._timeouts = timeouts
         self._board = board
         self._kept = kept
+        self._access = access
         self._allowed = frozenset(allowed)
         self._peers: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}  # those of them that have sent nothing yet
@@ -222,6 +226,8 @@ class Driver:
         """Run one request to the end of its answer."""
         for fresh in list(self._fresh.values()):
             self._hand_on(fresh)  # its request would wait behind this one
+        access = self._access
+        began = access.begin() if access is not None else None
         conversation = Conversation(peer.stream, peer.connection, head.id, self._timeouts, rest)
         if isinstance(head, RequestHead):
             keep = head.keep_conn
@@ -232,10 +238,15 @@ class Driver:
             result = self._dispatcher.refuse(head.status, head.reason, conversation)
         alive = conversation.finish() if result.complete else conversation.fail()
         self._board.idle()
+        if access is not None and began is not None:
+            params = head.params if isinstance(head, RequestHead) else {}
+            access.write(began, params, result, complete=result.complete and alive)
         if alive:
             self._after_answer(peer, keep and not peer.connection.closing)
         else:
             self._close(peer)
+        if current.raised is not None and not self._leaving:
+            self._leave(handing_on=True)  # what the application was in the middle of may have stayed half done
 
     def _after_answer(self, peer: _Peer, keep: bool) -> None:
         """Keep the connection, close it, or first discard the rest of a body that nobody read.

@@ -7,10 +7,13 @@ those that it has accepted and that have sent nothing yet: their requests would 
 
 from __future__ import annotations
 
+import fcntl
 import os
-import select
 import socket
+import struct
+import termios
 
+_INT = struct.Struct("i")
 _FRESH, _KEPT = b"f", b"k"  # the byte beside the descriptor (unix(7), SCM_RIGHTS)
 
 
@@ -55,10 +58,9 @@ class KeptQueue:
         return socket.socket(fileno=fds[0]), what == _KEPT
 
     def waiting(self) -> int:
-        """1 if a connection waits to be taken, else 0."""
-        waiter = select.poll()
-        waiter.register(self.taking, select.POLLIN)
-        return len(waiter.poll(0))
+        """How many connections wait to be taken: as many as bytes can be read, one for each (unix(7), SIOCINQ)."""
+        [count] = _INT.unpack(fcntl.ioctl(self.taking, termios.FIONREAD, bytes(_INT.size)))
+        return int(count)
 
     def close(self) -> None:
         """Close both ends, and with the last copy of them every connection still queued."""

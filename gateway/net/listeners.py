@@ -8,10 +8,12 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress
+
+HandOn = Callable[[socket.socket], object]
 
 _FIRST_SYSTEMD_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
 
@@ -50,12 +52,31 @@ class Listener:
 
     def close(self) -> None:
         """Close the socket, and remove its file if this process made it and nobody has replaced it since."""
+        self._remove_file()
+        self.socket.close()
+
+    def retire(self, hand_on: HandOn) -> None:
+        """Close the socket for all processes that have it, where this one made it; others of them go on.
+
+        Connections to a Unix socket that nobody has accepted yet are given to `hand_on`, which takes a copy.
+        """
+        self._remove_file()
+        if isinstance(self.address, TcpAddress):
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RD)  # copies of it would keep the port
+        elif self.inode:
+            with contextlib.suppress(OSError):
+                while True:
+                    with self.socket.accept()[0] as waiting:
+                        hand_on(waiting)
+        self.socket.close()
+
+    def _remove_file(self) -> None:
         if self.inode and isinstance(self.address, UnixAddress):
             path = self.address.path
             with contextlib.suppress(OSError), _locked(path):
                 if _inode(path) == self.inode:
                     os.unlink(path)
-        self.socket.close()
 
 
 def open_listeners(address: Address, *, backlog: int = 511, file: SocketFile | None = None) -> list[Listener]:

@@ -46,6 +46,10 @@ class QueueDepth:
     limit: int
     exact: bool = True
 
+    def plus(self, accepted: int) -> QueueDepth:
+        """The same with connections that have been accepted, and wait for a worker nevertheless."""
+        return QueueDepth(self.waiting + accepted, self.limit, self.exact)
+
 
 class QueueGauge:
     """Reads the depth of some listeners' queues, TCP or Unix, whoever made them; needs no privilege.

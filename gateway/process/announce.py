@@ -23,7 +23,8 @@ class Announcer:
         """A pool's workers serve its new code, or there is a reason why not; READY follows once that is known of all
         pools, at least one of which serves, and unless a reload that was asked for is still under way (`reloading`).
         """
-        self._outcomes[pool] = error.partition("\n")[0]
+        if pool in self._outcomes:
+            self._outcomes[pool] = error.partition("\n")[0]
         outcomes = self._outcomes.values()
         if not self._started:
             # A start at which nothing could be loaded is about to end, and must not look like one that went well.
@@ -33,8 +34,16 @@ class Announcer:
 
     def unserved(self, pool: str, *, reloading: bool = False) -> None:
         """A pool's workers fail as they start, again and again: a start does not wait for it any longer."""
-        if self._outcomes[pool] is None:
+        if self._outcomes.get(pool, "") is None:
             self.loaded(pool, "its workers fail to start", reloading=reloading)
+
+    def added(self, pool: str) -> None:
+        """A reload has brought a pool: its outcome is not known yet."""
+        self._outcomes[pool] = None
+
+    def removed(self, pool: str) -> None:
+        """A reload has taken a pool away; its end is still told to `loaded`."""
+        del self._outcomes[pool]
 
     def reloading(self) -> None:
         """A reload was asked for: the `loaded` that tells its outcome ends it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
 from gateway.process.task import Task
 
@@ -25,14 +27,21 @@ _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "JOURNAL_STREAM")
 _NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
+class Source(Protocol):
+    """What can be watched: a socket, or the end of a pipe."""
+
+    def fileno(self) -> int:
+        """The descriptor; -1 when closed."""
+
+
 class Loop(Protocol):
     """What the processes' handles need of the master's loop."""
 
-    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
-        """Call back whenever the socket is readable."""
+    def watch(self, source: Source, callback: Callable[[], None]) -> None:
+        """Call back whenever the source is readable."""
 
-    def forget(self, sock: socket.socket) -> None:
-        """Watch the socket no longer."""
+    def forget(self, source: Source) -> None:
+        """Watch the source no longer."""
 
     def owns(self, pid: object) -> bool:
         """Say whether a process is known already, as a worker or zygote of any pool."""
@@ -62,11 +71,13 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
 class Zygote:
     """A running zygote."""
 
-    def __init__(self, task: Task, identity: Identity | None) -> None:
-        """Start it. Raises OSError or subprocess.SubprocessError."""
+    def __init__(self, task: Task, identity: Identity | None, output: int | None = None) -> None:
+        """Start it. `output` is where all that it writes goes, to be relayed by the master; without one, to the
+        master's own standard error. Raises OSError or subprocess.SubprocessError.
+        """
+        task = dataclasses.replace(task, relayed=output is not None)
         pool = task.pool
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = [theirs.fileno(), *task.listeners, *task.kept]
         with theirs, tempfile.TemporaryFile() as file:
             task.write(file)
             file.seek(0)
@@ -75,8 +86,9 @@ class Zygote:
                     [pool.python or sys.executable, BOOT, str(theirs.fileno())],
                     identity=identity,
                     stdin=file,
-                    stdout=2,
-                    pass_fds=fds if task.scoreboard < 0 else [*fds, task.scoreboard],
+                    stdout=2 if output is None else output,
+                    stderr=output,
+                    pass_fds=[theirs.fileno(), *task.descriptors],
                     env=environment(task, identity),
                     cwd=pool.app_dir or None,
                     no_new_privileges=pool.no_new_privileges,
@@ -86,10 +98,18 @@ class Zygote:
                 raise
         self.channel.setblocking(False)
 
-    def fork(self, slot: int, worker_end: socket.socket) -> bool:
-        """Ask for a worker; False when the zygote can take no message, which its end will explain."""
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        return self.process.pid
+
+    def fork(self, slot: int, worker_end: socket.socket, logs: Sequence[int] = ()) -> bool:
+        """Ask for a worker; False when the zygote can take no message, which its end will explain.
+
+        `logs`: the writing end of its output and, if there is one, the access log (`output.PoolLogs.for_worker`).
+        """
         try:
-            socket.send_fds(self.channel, [json.dumps({"slot": slot}).encode()], [worker_end.fileno()])
+            socket.send_fds(self.channel, [json.dumps({"slot": slot}).encode()], [worker_end.fileno(), *logs])
         except OSError:
             return False
         return True
@@ -103,6 +123,32 @@ class Zygote:
         """Kill it; not by Popen.kill, which may reap it behind the back of the master."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a zygote says of a load: the applications that failed, and why no worker could start, or ""."""
+
+    failed: frozenset[str]
+    told: str  # the failures' messages and tracebacks
+    error: str
+    traceback: str
+
+    @classmethod
+    def read(cls, message: dict[str, Any]) -> Report:
+        """Read it from the zygote's message. Raises BadMessage."""
+        rows = message.get("failures")
+        error, traceback = message.get("error", ""), message.get("traceback", "")
+        if not isinstance(rows, list) or not _are_texts(error, traceback):
+            raise BadMessage("a report that is none")
+        if not all(isinstance(r, dict) and _are_texts(*map(r.get, ("name", "message", "traceback"))) for r in rows):
+            raise BadMessage("a report that is none")
+        told = "\n".join(row["message"] + "\n" + row["traceback"] for row in rows).strip()
+        return cls(frozenset(row["name"] for row in rows), told, error, traceback)
+
+
+def _are_texts(*values: object) -> bool:
+    return all(type(value) is str for value in values)
 
 
 def environment(task: Task, identity: Identity | None) -> dict[str, str]:
@@ -140,12 +186,17 @@ class WorkerHandle:
             raise BadMessage(f"process {pid}, which is not a child of the master") from None
         self.pid = pid
 
+    def reopen_log(self, fd: int) -> None:
+        """Let it write its access log to `fd` from here on; a worker that is gone need not."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.channel, [ACCESS_LOG], [fd], socket.MSG_DONTWAIT)
+
     def tell(self, message: bytes) -> None:
         """Send a message; a worker that is gone misses it."""
         with contextlib.suppress(OSError):
             self.channel.send(message, socket.MSG_DONTWAIT)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, number: int) -> None:
         """Signal it, if its process ID is known; else end its channel, for both sides."""
         with contextlib.suppress(OSError):
             if self.pid:

@@ -28,7 +28,7 @@ from gateway.process.lifecycle import (
     WorkerEvent,
     WorkerState,
 )
-from gateway.process.scaling import Load, Scaling, dispensable, needed
+from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
 
 _FIRST_BACKOFF = 100  # ms, doubled with each failed start in a row
 _LONGEST_BACKOFF = 30_000  # ms
@@ -72,6 +72,7 @@ class Generation:
     number: int
     state: ZygoteState
     deadline: int
+    plan: Plan | None = None  # that comes into force with it; None: what is in force stays
     failed: frozenset[str] = frozenset()
 
 
@@ -91,6 +92,7 @@ class PoolPolicy:
     candidate: Generation | None = None
     _too_many: bool = False  # the load needs more than max_children
     _last_number: int = 0
+    _planned: Plan | None = None  # for the generation that is loaded next
     _reload_wanted: bool = False
     _reporting: int = 0  # the generation whose load is still to be reported
     _failures: int = 0  # failed starts in a row
@@ -105,10 +107,14 @@ class PoolPolicy:
         self.wanted = self.scaling.at_start
         return self._load(now)
 
-    def reload(self, now: int) -> tuple[int, list[Action]]:
-        """Load new code; return the generation that will hold it. Reloads that come while one loads become one more."""
+    def reload(self, now: int, plan: Plan | None = None) -> tuple[int, list[Action]]:
+        """Load new code; return the generation that will hold it. Reloads that come while one loads become one more.
+
+        `plan` comes into force when that generation has been loaded, and never if it cannot be.
+        """
         if self.phase is not Phase.RUNNING:
             return 0, []
+        self._planned = plan or self._planned
         if self.candidate is not None:
             self._reload_wanted = True
             return self._last_number + 1, []
@@ -159,6 +165,8 @@ class PoolPolicy:
         generation.failed = failed
         self.current, self.candidate = generation, None
         self._not_before = 0
+        if generation.plan is not None:
+            self._adopt(generation.plan)
         if not self.wanted:
             actions += self._stand_in(wanted=False)  # no worker would end it: none starts before there is a request
         if self._reload_wanted:
@@ -219,7 +227,8 @@ class PoolPolicy:
                 actions.append(Kill(slot))
         if self.candidate is not None and now >= self.candidate.deadline:
             number = self.candidate.number
-            error = f"the applications were not loaded within start_timeout ({self.start_timeout / 1000:g} s)"
+            seconds = self._load_patience(self.candidate.plan) / 1000
+            error = f"the applications were not loaded within start_timeout ({seconds:g} s)"
             actions += [DiscardZygote(number), *self._refuse(error, now)]
         return actions + self._settle(now)
 
@@ -280,8 +289,18 @@ class PoolPolicy:
         self._last_number += 1
         self._reload_wanted = False
         self._reporting = self._last_number
-        self.candidate = Generation(self._last_number, ZygoteState.LOADING, now + self.start_timeout)
+        plan, self._planned = self._planned, None
+        self.candidate = Generation(self._last_number, ZygoteState.LOADING, now + self._load_patience(plan), plan)
         return [SpawnZygote(self._last_number)]
+
+    def _load_patience(self, plan: Plan | None) -> int:
+        return plan.start_timeout if plan is not None else self.start_timeout
+
+    def _adopt(self, plan: Plan) -> None:
+        """Let a plan come into force: what the load has made of `wanted` stays, within the new limits."""
+        self.scaling, self.control_timeout = plan.scaling, plan.control_timeout
+        self.start_timeout = plan.start_timeout
+        self.wanted = min(max(self.wanted, self.scaling.at_start), self.scaling.max_children)
 
     def _refuse(self, error: str, now: int) -> list[Action]:
         """Throw the candidate away; the current generation goes on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,24 +14,25 @@ from typing import Any
 from gateway import log
 from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
-from gateway.net.listeners import Listener
-from gateway.net.queue import QueueGauge
+from gateway.net.queue import QueueDepth, QueueGauge
 from gateway.process import lifecycle
-from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
-from gateway.process.launch import Identity
+from gateway.process.deadlines import Deadlines
+from gateway.process.handles import BadMessage, Loop, Report, WorkerHandle, Zygote, receive
 from gateway.process.lifecycle import SERVING, Action, WorkerState
+from gateway.process.output import PoolLogs
 from gateway.process.policy import NEVER, Phase, PoolPolicy
 from gateway.process.recycling import Limits
-from gateway.process.scaling import Load, Scaling
+from gateway.process.scaling import Load, Plan
 from gateway.process.scoreboard import Scoreboard
+from gateway.process.setup import SLOTS, STAND_IN, Setup, Setups
 from gateway.process.standin import StandIn
+from gateway.process.statistics import Statistics
 from gateway.process.task import Task
-from gateway.settings import Application, Pool, ProcessManager
+from gateway.settings import ProcessManager
 
 _STOP = b"stop"
-
-
 _LOOK_EVERY = 100  # ms between two looks at a pool that may have to grow, shrink or replace workers
+_LOOK_RARELY = 1_000  # ms for the others, for the statistics alone
 
 
 def milliseconds() -> int:
@@ -44,33 +46,28 @@ class PoolRunner:
     def __init__(
         self,
         name: str,
-        pool: Pool,
-        applications: tuple[Application, ...],
+        setups: Setups,
         *,
-        listeners: list[Listener],
-        identity: Identity | None,
         loop: Loop,
         on_loaded: Callable[[int, str], None],
     ) -> None:
         """`on_loaded` is called with a generation's number and, where its load was refused, the reason."""
         self.name = name
-        self.settings = pool
-        self.listeners = listeners
-        self.policy = PoolPolicy(
-            Scaling.of(pool),
-            start_timeout=int(pool.start_timeout * 1000),
-            control_timeout=int(pool.process_control_timeout * 1000),
-        )
+        self.setups = setups
+        self.leaving = False  # removed from the settings: it ends when its last request has
+        plan = Plan.of(setups.current.pool)
+        self.policy = PoolPolicy(plan.scaling, start_timeout=plan.start_timeout, control_timeout=plan.control_timeout)
         self.first_load: bool | None = None  # whether any application could be loaded at the start; None: not known yet
         self.reload_error = ""
-        self._applications = applications
-        self._identity = identity
+        self._logs = PoolLogs(name, loop)
+        self._deadlines = Deadlines(name, loop)
+        self._gauge = QueueGauge([])
+        self._take_up(setups.current)
         self._loop = loop
         self._on_loaded = on_loaded
         self._kept = KeptQueue.create()
-        self._board = Scoreboard(2 * pool.max_children + 1)
-        self._gauge = QueueGauge([listener.socket for listener in listeners])
-        self._limits = Limits(pool)
+        self._board = Scoreboard(SLOTS)
+        self._statistics = Statistics()
         self._stand_in: StandIn | None = None
         self.next_look = NEVER
         self._sleeping = False  # without workers, until a connection comes
@@ -83,20 +80,33 @@ class PoolRunner:
     def start(self) -> None:
         """Load the first generation."""
         self._do(self.policy.start(milliseconds()))
-        if self.settings.pm is not ProcessManager.STATIC or self._limits.any:
-            self.next_look = milliseconds() + _LOOK_EVERY
+        self.next_look = milliseconds() + self._pace
 
-    def reload(self, expect: Callable[[int], None] = lambda generation: None) -> None:
-        """Load new code; `expect` is told the generation that will hold it before anything is done."""
-        generation, actions = self.policy.reload(milliseconds())
+    def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
+        """Load new code, and with it what has been set up; `expect` is told the generation that will hold both."""
+        generation, actions = self.policy.reload(milliseconds(), None if setup is None else Plan.of(setup.pool))
         if generation:
             expect(generation)
+            self.setups.plan(generation, setup)
         self._do(actions)
+
+    def remove(self) -> None:
+        """Stop gracefully, and let nobody connect any more."""
+        self.leaving = True
+        self._stop_looking()
+        self._gauge.close()
+        self._gauge = QueueGauge([])
+        self.setups.close()
+        self.drain()
 
     def drain(self) -> None:
         """Stop gracefully."""
         self._stop_looking()
         self._do(self.policy.drain(milliseconds()))
+
+    def reopen_logs(self) -> str:
+        """Open the log files anew by their names, for the workers as well; return what went wrong, or ""."""
+        return "; ".join(filter(None, (self._logs.reopen(self._workers.values()), self._deadlines.slowlog.reopen())))
 
     def terminate(self) -> None:
         """Stop at once."""
@@ -110,7 +120,12 @@ class PoolRunner:
     def _stop_looking(self) -> None:
         if self._sleeping:
             self._wake_up()
-        self.next_look = NEVER
+        self.next_look = milliseconds() + self._pace if self._deadlines.any else NEVER
+
+    @property
+    def _pace(self) -> int:
+        hurried = self.settings.pm is not ProcessManager.STATIC or self._limits.any or self._deadlines.any
+        return _LOOK_EVERY if hurried else _LOOK_RARELY
 
     def look(self, ceiling: int) -> None:
         """Look at what the workers do and what waits, and let the policy react.
@@ -118,6 +133,9 @@ class PoolRunner:
         `ceiling` is the number of workers that process_max leaves to this pool.
         """
         now = milliseconds()
+        self.next_look = now + min(self._pace, self._deadlines.look(self._workers, self._board))
+        if self.policy.phase is not Phase.RUNNING:
+            return
         busy, idle, expired = 0, {}, []
         for slot, worker in self._workers.items():
             if self.policy.workers[slot].state in SERVING:
@@ -127,15 +145,14 @@ class PoolRunner:
                     idle[slot] = int(activity.seconds * 1000)
                 if self._limits.exceeded(worker, activity.requests):
                     expired.append(slot)
-        queued = self._queued()
-        self.next_look = now + _LOOK_EVERY
+        queued = self._queue().waiting
+        self._statistics.sample(busy, queued)
         self._do(self.policy.observe(Load(busy, idle, queued, expired, ceiling), now))
         if not (self.policy.wanted or self._workers or queued):
             self._sleep()
 
-    def _queued(self) -> int:
-        """Connections that wait to be accepted, or kept ones that a worker has handed on."""
-        return self._gauge.read().waiting + self._kept.waiting()
+    def _queue(self) -> QueueDepth:
+        return self._gauge.read().plus(self._kept.waiting())
 
     def _sleep(self) -> None:
         """An ondemand pool without workers need not be looked at until a connection comes."""
@@ -177,8 +194,11 @@ class PoolRunner:
 
     def close(self) -> None:
         """Free what the pool held."""
+        self.setups.close()
         self._gauge.close()
         self._kept.close()
+        self._logs.close()
+        self._deadlines.slowlog.close()
         self._board.close()
 
     def status(self) -> dict[str, Any]:
@@ -191,27 +211,14 @@ class PoolRunner:
             "max_children": self.settings.max_children,
             "wanted": self.policy.wanted,
             "max_children_reached": self.policy.max_children_reached,
-            "listen_queue": self._gauge.read().waiting,
+            "slow_requests": self._deadlines.slow_requests,
+            "up": not self.policy.standing_in,
+            **self._statistics.status(self._workers, self.policy.workers, self._board, self._queue()),
             "generation": current.number if current else 0,
             "state": "reloading" if current and self.policy.candidate else self.policy.phase.value,
             "failed": sorted(current.failed) if current else [],
             "reload_error": self.reload_error,
-            "workers": [self._worker_status(slot) for slot in sorted(self._workers)],
-        }
-
-    def _worker_status(self, slot: int) -> dict[str, Any]:
-        state = self.policy.workers[slot].state
-        activity = self._board.read(slot)
-        shown = state.value if state is not WorkerState.READY else "busy" if activity.busy else "idle"
-        return {
-            "pid": self._workers[slot].pid,
-            "state": shown,
-            "generation": self._workers[slot].generation,
-            "requests": activity.requests,
-            "method": activity.method,
-            "host": activity.host,
-            "uri": activity.uri,
-            "seconds": round(activity.seconds, 3),
+            "log_lines_lost": self._logs.lost(self._board),
         }
 
     # -- what the policy decides ---------------------------------------------------------------------------------------
@@ -241,29 +248,49 @@ class PoolRunner:
     def _spawn(self, generation: int) -> None:
         self._failures = ""
         try:
-            zygote = Zygote(self._task(), self._identity)
+            setup = self.setups.of(generation)
+            with self._logs.catch() as (output, writing):
+                output.process = zygote = Zygote(self._task(setup), setup.identity, writing)
         except (OSError, subprocess.SubprocessError) as error:
             self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
             return
         self._zygotes[generation] = zygote
         self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
 
-    def _task(self) -> Task:
+    def _task(self, setup: Setup) -> Task:
         return Task(
             self.name,
-            self.settings,
-            self._applications,
+            setup.pool,
+            setup.applications,
             os.getpid(),
-            listeners=tuple(listener.socket.fileno() for listener in self.listeners),
+            listeners=tuple(listener.socket.fileno() for listener in setup.listeners),
             kept=(self._kept.giving.fileno(), self._kept.taking.fileno()),
             scoreboard=self._board.fd,
+            slowlog=self._deadlines.slowlog.for_workers(setup.pool.slowlog),
         )
 
     def _change_stand_in(self, wanted: bool) -> None:
         if self._stand_in is not None:
             self._stand_in.end()
-        slot = 2 * self.settings.max_children
-        self._stand_in = StandIn(self._task(), slot, self._identity, self._loop) if wanted else None
+        setup, self._stand_in = self.setups.current, None
+        if wanted:
+            self._stand_in = StandIn(self._task(setup), STAND_IN, setup.identity, self._loop, self._logs)
+
+    def _take_up(self, setup: Setup) -> None:
+        """Let what was set up for a generation be in force."""
+        self.settings, self.listeners = setup.pool, setup.listeners
+        self._limits = Limits(setup.pool)
+        self._deadlines.use(setup.pool)
+        self._logs.take_up(setup.pool)
+        self._gauge.close()
+        self._gauge = QueueGauge([listener.socket for listener in setup.listeners])
+
+    def _change_to(self, generation: int) -> None:
+        """A generation has become the current one: what its reload has changed comes into force."""
+        if self.setups.change_to(generation):
+            self._stop_looking()
+            self._take_up(self.setups.current)
+            self.next_look = milliseconds()
 
     def _discard(self, generation: int) -> None:
         zygote = self._zygotes.get(generation)
@@ -279,10 +306,11 @@ class PoolRunner:
             self._do(self.policy.worker_gone(slot, milliseconds()))
             return
         ours.setblocking(False)
-        with theirs:
-            self._zygotes[generation].fork(slot, theirs)
+        worker = WorkerHandle(slot, generation, ours, time.monotonic(), self._limits.most_requests())
+        with contextlib.suppress(OSError), theirs, self._logs.for_worker(worker) as logs:
+            self._zygotes[generation].fork(slot, theirs, logs)
         # Where the zygote could not take it, no copy of the worker's end is left and the channel ends at once.
-        self._workers[slot] = WorkerHandle(slot, generation, ours, time.monotonic(), self._limits.most_requests())
+        self._workers[slot] = worker
         self._loop.watch(ours, lambda: self._hear_worker(slot))
 
     def _loaded(self, generation: int, error: str) -> None:
@@ -294,6 +322,7 @@ class PoolRunner:
         else:
             self.reload_error = ""
             log.line(f"pool {self.name}: generation {generation} serves with {self.policy.wanted} workers")
+        self.setups.settle(generation, lambda sock: self._kept.give(sock, kept=False))
         self._on_loaded(generation, self.reload_error)
 
     # -- what the processes say ----------------------------------------------------------------------------------------
@@ -302,20 +331,26 @@ class PoolRunner:
         zygote = self._zygotes[generation]
         try:
             message = receive(zygote.channel)
-            failures = [] if message is None else _read_failures(message)
+            report = None if message is None else Report.read(message)
         except BadMessage as error:
             log.line(f"pool {self.name}: its zygote sent {error}; killed", log.Level.ERROR)
             zygote.kill()
             return
-        if message is None:
+        if report is None:
             self._loop.forget(zygote.channel)  # its end is told by waitpid
             return
-        self._failures = "\n".join(f["message"] + "\n" + f["traceback"] for f in failures).strip()
+        self._failures = f"{report.told}\n{report.traceback}".strip()
         log.lines(self._failures, log.Level.ERROR)
         if self.first_load is None:
-            self.first_load = not self._applications or len(failures) < len(self._applications)
-        failed = frozenset(failure["name"] for failure in failures)
-        self._do(self.policy.zygote_ready(generation, failed, milliseconds()))
+            count = len(self.setups.current.applications)
+            self.first_load = not count or len(report.failed) < count
+        if report.error:
+            self._do(self.policy.zygote_gone(generation, report.error, milliseconds()))
+        else:
+            actions = self.policy.zygote_ready(generation, report.failed, milliseconds())
+            if self.policy.current is not None and self.policy.current.number == generation:
+                self._change_to(generation)
+            self._do(actions)
 
     def _zygote_ended(self, generation: int, status: str) -> None:
         zygote = self._zygotes.pop(generation)
@@ -345,26 +380,20 @@ class PoolRunner:
                 self._worker_ended(slot, "ended while it started")
         elif message.get("ready") is True and worker.pid:
             self._do(self.policy.worker_ready(slot, milliseconds()))
+        elif "error" in message:
+            log.line(f"pool {self.name}: worker {worker.pid} cannot start: {message['error']}", log.Level.ERROR)
+            log.lines(str(message.get("traceback", "")), log.Level.ERROR)
 
     def _worker_ended(self, slot: int, status: str) -> None:
         worker = self._workers.pop(slot)
+        self._statistics.worker_ended(self._board.read(slot).of(worker.pid))
+        self._logs.drain(worker)
         self._loop.forget(worker.channel)
         worker.channel.close()
         expected = self.policy.workers[slot].state in (WorkerState.LEAVING, WorkerState.KILLED)
-        if not expected:
+        if not self._deadlines.explains(worker, status) and not expected:
             activity = self._board.read(slot)
             was_busy = activity.busy and activity.pid == worker.pid
             during = f" during {activity.method} {activity.host}{activity.uri}" if was_busy else ""
             log.line(f"pool {self.name}: worker {worker.pid} {status}{during}", log.Level.WARNING)
         self._do(self.policy.worker_gone(slot, milliseconds()))
-
-
-def _read_failures(message: dict[str, Any]) -> list[dict[str, str]]:
-    """Check the zygote's report. Raises BadMessage."""
-    rows = message.get("failures")
-    keys = ("name", "message", "traceback")
-    if not isinstance(rows, list) or not all(
-        isinstance(r, dict) and all(type(r.get(k)) is str for k in keys) for r in rows
-    ):
-        raise BadMessage("a report that is none")
-    return rows

@@ -58,6 +58,20 @@ class Scaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What a reload changes for the generation that it loads and for those after it. Times in milliseconds."""
+
+    scaling: Scaling
+    start_timeout: int
+    control_timeout: int
+
+    @classmethod
+    def of(cls, pool: Pool) -> Plan:
+        """Read it from the pool's settings."""
+        return cls(Scaling.of(pool), int(pool.start_timeout * 1000), int(pool.process_control_timeout * 1000))
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """What was seen of a pool at one moment."""
 

@@ -11,13 +11,14 @@ import contextlib
 import fcntl
 import mmap
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
 
 _SLOT_SIZE = 1024  # bytes
-_WORDS = 6  # 64-bit words at the head of a slot
-_SEQUENCE, _BUSY, _REQUESTS, _SINCE, _TEXT_SIZE, _PID = range(_WORDS)
+_WORDS = 8  # 64-bit words at the head of a slot
+_SEQUENCE, _BUSY, _REQUESTS, _SINCE, _TEXT_SIZE, _PID, _LOST, _MEANT = range(_WORDS)
 _TEXT_START = _WORDS * 8
 _LONGEST_TEXT = _SLOT_SIZE - _TEXT_START
 _READ_ATTEMPTS = 20
@@ -34,6 +35,11 @@ class Activity:
     method: str
     host: str
     uri: str
+    lost: int = 0  # lines of logs that took no more
+
+    def of(self, pid: int) -> Activity:
+        """This, if the process `pid` has said it; else NOTHING: a new worker's slot is still its predecessor's."""
+        return self if self.pid == pid else NOTHING
 
 
 NOTHING = Activity(0, False, 0, 0.0, "", "", "")
@@ -66,10 +72,18 @@ class Slot:
         self._text = view[_TEXT_START:]
         sequence = self._words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
         self._words[_SEQUENCE] = sequence
-        self._words[_BUSY] = self._words[_REQUESTS] = self._words[_TEXT_SIZE] = 0
+        self._words[_BUSY] = self._words[_REQUESTS] = self._words[_TEXT_SIZE] = self._words[_MEANT] = 0
         self._words[_SINCE] = time.monotonic_ns()
         self._words[_PID] = os.getpid()
         self._words[_SEQUENCE] = sequence + 1
+
+    def lose(self) -> None:
+        """A line of a log is lost. The count goes on from worker to worker of this slot."""
+        words = self._words
+        sequence = words[_SEQUENCE]
+        words[_SEQUENCE] = sequence + 1
+        words[_LOST] += 1
+        words[_SEQUENCE] = sequence + 2
 
     def busy(self, method: str, host: str, uri: str) -> None:
         """A request begins."""
@@ -93,6 +107,10 @@ class Slot:
         words[_SINCE] = time.monotonic_ns()
         words[_SEQUENCE] = sequence + 2
 
+    def is_meant(self) -> bool:
+        """Say whether the request that runs is the one that the master has named last (`Scoreboard.mean`)."""
+        return bool(self._words[_BUSY]) and self._words[_MEANT] == self._words[_REQUESTS] + 1
+
 
 class Scoreboard:
     """The master's side: all slots of a pool, to be read."""
@@ -111,6 +129,14 @@ class Scoreboard:
                 return _activity(data)
         return NOTHING
 
+    def mean(self, index: int, requests: int) -> None:
+        """Name the request that follows the first `requests` ones of a slot's worker, for a signal to be about it.
+
+        It is the only word that the master writes, and it stands outside what the sequence number guards.
+        """
+        number = ((requests + 1) % (1 << 64)).to_bytes(8, sys.byteorder)
+        os.pwrite(self.fd, number, index * _SLOT_SIZE + _MEANT * 8)
+
     def close(self) -> None:
         """Unmap and close."""
         self._mapping.close()
@@ -123,4 +149,4 @@ def _activity(data: bytes) -> Activity:
     method, _, rest = data[_TEXT_START : _TEXT_START + size].decode("latin-1").partition(" ")
     host, _, uri = rest.partition(" ")
     seconds = max(0.0, (time.monotonic_ns() - words[_SINCE]) / 1e9)
-    return Activity(words[_PID], bool(words[_BUSY]), words[_REQUESTS], seconds, method, host, uri)
+    return Activity(words[_PID], bool(words[_BUSY]), words[_REQUESTS], seconds, method, host, uri, words[_LOST])

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from gateway import log
 from gateway.app.dispatch import Dispatcher, build
 from gateway.app.errors import ErrorStream
+from gateway.app.loader import LoadError, call
+from gateway.net.accesslog import AccessLog, open_log
 from gateway.net.address import InheritedAddress
 from gateway.net.blocking import GO_ON, Driver
 from gateway.net.listeners import open_listeners
@@ -22,6 +24,7 @@ from gateway.process.launch import set_name
 from gateway.process.worker import allowed_clients, connection_factory, timeouts
 from gateway.settings import Application, Pool
 
+_EXIT_TRY_AGAIN = 111
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
 
 
@@ -58,7 +61,10 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
 
 def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> int:
     """Serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+    if pool.on_worker_start and not _start_hook(pool.on_worker_start):
+        return _EXIT_TRY_AGAIN
     _occupy_standard_descriptors()
+    access = AccessLog(open_log(pool.access_log), pool, "", _nobody_counts) if pool.access_log else None
     listeners = open_listeners(InheritedAddress(0))
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
@@ -70,11 +76,26 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
             dispatcher,
             timeouts=timeouts(pool),
             board=_NoBoard(),
+            access=access,
             allowed=allowed_clients(pool),
         )
         driver.watch()
         driver.run()
     return 0
+
+
+def _start_hook(target: str) -> bool:
+    try:
+        call(target, "on_worker_start")
+    except LoadError as error:
+        log.line(str(error), log.Level.ERROR)
+        log.lines(error.traceback, log.Level.ERROR)
+        return False
+    return True
+
+
+def _nobody_counts() -> None:
+    """A line of the access log is lost: there is no status to show it in."""
 
 
 def _occupy_standard_descriptors() -> None:

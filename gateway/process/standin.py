@@ -9,6 +9,7 @@ import subprocess
 from gateway import log
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
 from gateway.process.launch import Identity
+from gateway.process.output import PoolLogs
 from gateway.process.task import Task
 from gateway.settings import Application, Binding
 
@@ -18,15 +19,17 @@ _APPLICATION = Application(name="stand-in", app="gateway.app.standin:application
 class StandIn:
     """The two processes, from their start to their end; a stand-in that cannot start either is only logged."""
 
-    def __init__(self, task: Task, slot: int, identity: Identity | None, loop: Loop) -> None:
+    def __init__(self, task: Task, slot: int, identity: Identity | None, loop: Loop, logs: PoolLogs) -> None:
         """`slot` is one of the scoreboard's that the policy gives to no worker."""
         self._name = task.name
         self._slot = slot
         self._loop = loop
+        self._logs = logs
         self._zygote: Zygote | None = None
         self._worker: WorkerHandle | None = None
         try:
-            self._zygote = Zygote(dataclasses.replace(task, applications=(_APPLICATION,)), identity)
+            with logs.catch() as (output, writing):
+                output.process = self._zygote = Zygote(_without_application(task), identity, writing)
         except (OSError, subprocess.SubprocessError) as error:
             log.line(f"pool {self._name}: cannot start a stand-in: {error}", log.Level.ERROR)
         else:
@@ -38,9 +41,9 @@ class StandIn:
         self._loop.forget(self._zygote.channel)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        with theirs:
-            self._zygote.fork(self._slot, theirs)
         self._worker = WorkerHandle(self._slot, 0, ours)
+        with theirs, self._logs.for_worker(self._worker) as logs:
+            self._zygote.fork(self._slot, theirs, logs)
         self._loop.watch(ours, self._hear)
         log.line(f"pool {self._name}: its workers cannot start; a stand-in answers 503", log.Level.ERROR)
 
@@ -64,3 +67,9 @@ class StandIn:
             self._loop.forget(self._zygote.channel)
             self._zygote.discard()
             self._zygote.process.returncode = 0  # the master reaps it
+
+
+def _without_application(task: Task) -> Task:
+    """The pool's task without anything that is the application's: it may be what keeps the workers from starting."""
+    pool = dataclasses.replace(task.pool, on_worker_start="", preload=True, app_dir="/")
+    return dataclasses.replace(task, pool=pool, applications=(_APPLICATION,))

@@ -45,7 +45,10 @@ def _check_pool(task: Task) -> list[str]:
         return [f"pool {task.name}: its zygote ended with status {zygote.process.returncode} before it was ready"]
     if not message:
         return [f"pool {task.name}: not loaded within start_timeout ({task.pool.start_timeout:g} s)"]
-    return [(failure["message"] + "\n" + failure["traceback"]).rstrip() for failure in message["failures"]]
+    messages = [(failure["message"] + "\n" + failure["traceback"]).rstrip() for failure in message["failures"]]
+    if message["error"]:
+        messages.append(f"pool {task.name}: {message['error']}\n{message['traceback']}".rstrip())
+    return messages
 
 
 def pool_identity(pool: Pool) -> Identity | None:
@@ -69,19 +72,25 @@ def pool_identity(pool: Pool) -> Identity | None:
     return identity
 
 
-def open_pool_listeners(pool: Pool, identity: Identity | None, resources: contextlib.ExitStack) -> list[Listener]:
-    """Open what the pool listens on, to be closed with `resources`. Raises ListenError and ConfigError."""
+def open_pool_listeners(
+    pool: Pool, identity: Identity | None, opened: dict[str, tuple[Listener, ...]]
+) -> tuple[Listener, ...]:
+    """Open what the pool listens on and is not among `opened`, by address, yet: what is new is added there.
+
+    Raises ListenError and ConfigError.
+    """
     file = _socket_file(pool, identity)
-    listeners: list[Listener] = []
-    for text in pool.listen:
-        for listener in open_listeners(parse_address(text), backlog=pool.listen_backlog, file=file):
-            resources.callback(listener.close)
-            listeners.append(listener)
-            if not isinstance(listener.address, InheritedAddress):
-                log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
-    if not listeners:
+    addresses = [str(parse_address(text)) for text in pool.listen]
+    for address in addresses:
+        if address not in opened:
+            made = open_listeners(parse_address(address), backlog=pool.listen_backlog, file=file)
+            opened[address] = tuple(made)
+            for listener in opened[address]:
+                if not isinstance(listener.address, InheritedAddress):
+                    log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
+    if not addresses:
         raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
-    return listeners
+    return tuple(listener for address in dict.fromkeys(addresses) for listener in opened[address])
 
 
 def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:

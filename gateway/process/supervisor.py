@@ -2,7 +2,7 @@
 request.
 
 Signal handlers only wake the loop, which acts on what has come: TERM and INT stop at once, QUIT stops gracefully, HUP
-and USR2 reload (PHP-FPM's meanings).
+and USR2 reload, USR1 opens the log files anew (PHP-FPM's meanings).
 """
 
 from __future__ import annotations
@@ -14,50 +14,58 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway import __version__, log
 from gateway.net.control import Caller, Command, ControlError, ControlServer
+from gateway.net.listeners import ListenError
 from gateway.net.notify import Notifier
 from gateway.process import policy
 from gateway.process.announce import Announcer
+from gateway.process.handles import Source
 from gateway.process.launch import become_subreaper
 from gateway.process.pool import PoolRunner, milliseconds
-from gateway.process.start import EXIT_OK, EXIT_SETTINGS, open_pool_listeners, pool_identity, remove, write_pid
-from gateway.settings import Settings
+from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, work_out
+from gateway.process.setup import Setups
+from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
+from gateway.settings import ConfigError, Settings
 
+_COMMANDS = "status, reload, reopen-logs, stop, quit"
 _MOST_SILENT_CALLERS = 32
 _SIGNALS = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
 
 
-def serve(settings: Settings, problems: Sequence[str] = ()) -> int:
+def serve(settings: Settings, problems: Sequence[str] = (), reread: Reread | None = None) -> int:
     """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
 
+    A reload takes new settings from `reread`; without, it loads code alone.
     Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
     """
     with contextlib.ExitStack() as resources:
         if settings.gateway.error_log != "stderr":
             log.open_file(settings.gateway.error_log)
+        log.use_json(settings.gateway.error_log_format == "json")
         for problem in problems:
             log.line(problem, log.Level.ERROR)
-        master = Master(settings, resources)
+        master = Master(settings, resources, reread)
         return master.run()
 
 
 class Master:
     """The loop that joins signals, control socket and pools."""
 
-    def __init__(self, settings: Settings, resources: contextlib.ExitStack) -> None:
+    def __init__(self, settings: Settings, resources: contextlib.ExitStack, reread: Reread | None = None) -> None:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._started = time.time()
-        self._process_max = settings.gateway.process_max
+        self._settings = settings
+        self._reread = reread
         self._exit_code = EXIT_OK
         self._judged = False  # whether the outcome of the first loads is known
-        self._reloads: list[_Reload] = []
+        self._reloads: list[Reload] = []
         self._silent_callers: list[Caller] = []  # that have not sent a whole command yet, the oldest first
         self._stop_callers: list[Caller] = []
         notifier = Notifier.from_environment()
@@ -66,7 +74,10 @@ class Master:
         self._wake_up = _catch_signals(resources)
         self.watch(self._wake_up, self._on_signals)
         become_subreaper()
-        self._pools = self._open_pools(settings, resources)
+        self._pools: list[PoolRunner] = []
+        resources.callback(self._close_pools)
+        for name, pool in settings.pools.items():
+            self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
         if settings.gateway.control:
             self._control = ControlServer(settings.gateway.control)
             resources.callback(self._control.close)
@@ -94,6 +105,7 @@ class Master:
                 if pool.policy.standing_in:
                     self._announcer.unserved(pool.name, reloading=bool(self._reloads))
             self._judge_first_loads()
+            self._forget_removed()
         for reload in self._reloads:
             reload.give_up()
         for caller in self._stop_callers:
@@ -103,15 +115,15 @@ class Master:
 
     # -- the pools' Loop -----------------------------------------------------------------------------------------------
 
-    def watch(self, sock: socket.socket, callback: Callable[[], None]) -> None:
-        """See `pool.Loop`."""
-        self._selector.register(sock, selectors.EVENT_READ)
-        self._callbacks[sock.fileno()] = callback
+    def watch(self, source: Source, callback: Callable[[], None]) -> None:
+        """See `handles.Loop`."""
+        self._selector.register(source, selectors.EVENT_READ)
+        self._callbacks[source.fileno()] = callback
 
-    def forget(self, sock: socket.socket) -> None:
-        """See `pool.Loop`; a socket that is not watched, or closed, is forgotten already."""
-        if self._callbacks.pop(sock.fileno(), None) is not None:
-            self._selector.unregister(sock)
+    def forget(self, source: Source) -> None:
+        """See `handles.Loop`; a source that is not watched, or closed, is forgotten already."""
+        if self._callbacks.pop(source.fileno(), None) is not None:
+            self._selector.unregister(source)
 
     def owns(self, pid: object) -> bool:
         """See `pool.Loop`."""
@@ -119,22 +131,18 @@ class Master:
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
-    def _open_pools(self, settings: Settings, resources: contextlib.ExitStack) -> list[PoolRunner]:
-        runners = []
-        for name, pool in settings.pools.items():
-            identity = pool_identity(pool)
-            runner = PoolRunner(
-                name,
-                pool,
-                settings.of_pool(name),
-                listeners=open_pool_listeners(pool, identity, resources),
-                identity=identity,
-                loop=self,
-                on_loaded=functools.partial(self._on_loaded, name),
-            )
-            resources.callback(runner.close)
-            runners.append(runner)
-        return runners
+    def _runner(self, name: str, setups: Setups) -> PoolRunner:
+        return PoolRunner(name, setups, loop=self, on_loaded=functools.partial(self._on_loaded, name))
+
+    def _close_pools(self) -> None:
+        for pool in self._pools:
+            pool.close()
+
+    def _forget_removed(self) -> None:
+        """Free what pools held that are gone from the settings and have ended now."""
+        for pool in [pool for pool in self._pools if pool.leaving and pool.ended]:
+            self._pools.remove(pool)
+            pool.close()
 
     def _judge_first_loads(self) -> None:
         """Give up if at the very first start not one application of any pool could be loaded."""
@@ -155,9 +163,9 @@ class Master:
 
     def _ceiling(self, pool: PoolRunner) -> int:
         """How many workers process_max leaves to a pool."""
-        if not self._process_max:
+        if not (process_max := self._settings.gateway.process_max):
             return policy.NEVER
-        return self._process_max - sum(other.policy.wanted for other in self._pools if other is not pool)
+        return process_max - sum(other.policy.wanted for other in self._pools if other is not pool)
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
@@ -168,9 +176,24 @@ class Master:
                     self._terminate()
                 case signal.SIGQUIT:
                     self._drain()
+                case signal.SIGUSR1:
+                    self._reopen_logs()
                 case signal.SIGHUP | signal.SIGUSR2:
                     self._reload(lambda answer: None)  # a signal waits for no answer
         self._reap()
+
+    def _reopen_logs(self) -> dict[str, Any]:
+        """Open every log file anew by its name; return what to answer to whoever has asked for it."""
+        errors = [f"pool {pool.name}: {reason}" for pool in self._pools if (reason := pool.reopen_logs())]
+        path = self._settings.gateway.error_log
+        try:
+            if path != "stderr":
+                log.open_file(path)
+        except OSError as error:
+            errors.append(f"cannot open {path}: {error.strerror}")
+        for message in errors:
+            log.line(message, log.Level.ERROR)
+        return {"ok": False, "error": "\n".join(errors)} if errors else {"ok": True}
 
     def _terminate(self) -> None:
         self._announcer.stopping()
@@ -232,6 +255,8 @@ class Master:
                 caller.reply(self._status())
             case "reload":
                 self._reload(caller.reply, command.get("pool", ""))
+            case "reopen-logs":
+                caller.reply(self._reopen_logs())
             case "stop":
                 self._stop_callers.append(caller)
                 self._terminate()
@@ -239,70 +264,60 @@ class Master:
                 self._stop_callers.append(caller)
                 self._drain()
             case unknown:
-                caller.reply({"ok": False, "error": f"unknown command {unknown!r}: status, reload, stop, quit"})
+                caller.reply({"ok": False, "error": f"unknown command {unknown!r}: {_COMMANDS}"})
 
     def _reload(self, reply: Callable[[dict[str, Any]], None], name: object = "") -> None:
-        """Reload the pool called `name`, or all for ""; `reply` is called when the last outcome is known."""
-        pools = [pool for pool in self._pools if name in ("", pool.name)]
-        if not pools:
-            names = ", ".join(pool.name for pool in self._pools)
-            reply({"ok": False, "error": f"no pool is called {name!r}; there are: {names}"})
+        """Reload the pool called `name`, or all for "", with what the settings say now; `reply` is called when the last
+        outcome is known."""
+        running = {pool.name: pool for pool in self._pools if not pool.leaving}
+        problems: Sequence[str] = ()
+        settings = self._settings
+        try:
+            if self._reread is not None and any(pool.policy.phase is policy.Phase.RUNNING for pool in self._pools):
+                settings, problems = self._reread()
+            if name not in ("", *running, *settings.pools):
+                raise ConfigError(
+                    "\n".join([*problems, f"no pool is called {name!r}; there are: {', '.join(running)}"])
+                )
+            changes = work_out(settings, {n: pool.setups for n, pool in running.items()}, str(name))
+        except (ConfigError, ListenError, OSError) as error:
+            log.lines(f"reload refused: {error}", log.Level.ERROR)
+            reply({"ok": False, "error": str(error)})
             return
+        for problem in problems:
+            log.line(problem, log.Level.ERROR)
+        self._apply(changes, running, Reload(reply, [*changes.changed, *changes.added, *changes.removed], problems))
+
+    def _apply(self, changes: Changes, running: Mapping[str, PoolRunner], reload: Reload) -> None:
+        """Make the changes: new pools start, those that are gone end, the others load anew."""
+        name_what_waits(self._settings.gateway, changes.settings.gateway)
+        self._settings = changes.settings
         self._announcer.reloading()
-        reload = _Reload(reply, [pool.name for pool in pools])
+        for name in changes.removed:
+            running[name].remove()
         self._reloads.append(reload)
-        for pool in pools:
-            pool.reload(functools.partial(reload.expect, pool.name))
+        for name, setups in changes.added.items():
+            self._announcer.added(name)
+            self._pools.append(self._runner(name, setups))
+            reload.expect(name, 1)
+            self._pools[-1].start()
+        for name, setup in changes.changed.items():
+            running[name].reload(functools.partial(reload.expect, name), setup)
+        for name in changes.removed:
+            self._announcer.removed(name)
+            self._on_loaded(name, policy.NEVER - 1, "")  # whatever generation was waited for
         reload.expect_no_more()
 
     def _status(self) -> dict[str, Any]:
         pools = [pool.status() for pool in self._pools]
-        return {"ok": True, "version": __version__, "pid": os.getpid(), "started": self._started, "pools": pools}
+        master = {"version": __version__, "pid": os.getpid(), "started": self._started, "log_lines_lost": log.lost()}
+        return {"ok": True, **master, "pools": pools}
 
     def _on_loaded(self, name: str, generation: int, error: str) -> None:
         for reload in self._reloads:
             reload.loaded(name, generation, error)
         self._reloads = [reload for reload in self._reloads if reload.waiting]
         self._announcer.loaded(name, error, reloading=bool(self._reloads))
-
-
-class _Reload:
-    """A reload that was asked for, and waits for its outcome in every pool."""
-
-    def __init__(self, reply: Callable[[dict[str, Any]], None], pools: list[str]) -> None:
-        self._reply = reply
-        self._generations = dict.fromkeys(pools, 0)  # that hold the new code; 0: the pool has not taken the reload
-        self._errors: list[str] = []
-
-    @property
-    def waiting(self) -> bool:
-        """Some pool's outcome is still to come."""
-        return bool(self._generations)
-
-    def expect(self, name: str, generation: int) -> None:
-        """Note which generation of a pool is waited for."""
-        self._generations[name] = generation
-
-    def give_up(self) -> None:
-        """The gateway has stopped before the outcome was known."""
-        self._reply({"ok": False, "error": "the gateway has stopped"})
-
-    def expect_no_more(self) -> None:
-        """Every pool was asked: one that did not take the reload is about to end."""
-        for name, generation in list(self._generations.items()):
-            if not generation:
-                self.loaded(name, generation, "the gateway is stopping")
-
-    def loaded(self, name: str, generation: int, error: str) -> None:
-        """Note that a pool's generation is loaded or refused; answer when it was the last."""
-        if generation < self._generations.get(name, policy.NEVER):
-            return
-        del self._generations[name]
-        if error:
-            self._errors.append(f"pool {name}: {error}")
-        if not self._generations:
-            errors = "\n".join(self._errors)
-            self._reply({"ok": False, "error": errors} if errors else {"ok": True})
 
 
 def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:

@@ -20,6 +20,13 @@ class Task:
     listeners: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     scoreboard: int = -1
+    slowlog: int = -1  # also where it is the error log
+    relayed: bool = False  # standard output and error lead to the master, which stamps what comes
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that the zygote inherits beside its channel and the standard ones."""
+        return tuple(fd for fd in (*self.listeners, *self.kept, self.scoreboard, self.slowlog) if fd >= 0)
 
     def write(self, file: IO[bytes]) -> None:
         """Write it to be read by `read`."""

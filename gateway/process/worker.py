@@ -1,6 +1,7 @@
 """A worker: a forked copy of the zygote that serves the pool's listeners until its channel says otherwise.
 
-Messages to the master: `{"pid": n}` at once, `{"ready": true}` when it serves. From the master: `leave` when another
+Messages to the master: `{"pid": n}` at once, `{"ready": true}` when it serves, `{"error": message, "traceback": text}`
+before it exits because it cannot. From the master: `leave` when another
 takes its place; anything else, or the end of the channel, is a stop (see `net.blocking`).
 """
 
@@ -12,13 +13,18 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from gateway.app.dispatch import Dispatcher
+from gateway import log
+from gateway.app import loader
+from gateway.app.dispatch import Dispatcher, Failure
+from gateway.net.accesslog import AccessLog
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
 from gateway.net.kept import KeptQueue
+from gateway.process import interrupting
+from gateway.process.channel import Channel
 from gateway.process.launch import die_with
 from gateway.process.scoreboard import Slot
 from gateway.process.task import Task
@@ -27,23 +33,43 @@ from gateway.protocol.fastcgi import FastCGIConnection
 from gateway.protocol.scgi import SCGIConnection
 from gateway.settings import Pool
 
+Load = Callable[[], tuple[Dispatcher, list[Failure]]]  # gives a pool's applications and what could not be loaded
 
-def run(task: Task, dispatcher: Dispatcher, slot: int, channel: socket.socket) -> NoReturn:
-    """Serve as worker of `slot` until told to leave, then exit."""
+_LONGEST_TRACEBACK = 8_000  # characters
+
+
+def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequence[int]) -> NoReturn:
+    """Serve as worker of `slot` until told to leave, then exit.
+
+    `logs`: descriptors for what it writes to standard output and error, and of the access log, if there is one.
+    """
     os.setpgid(0, 0)
     die_with(task.master)
     channel.send(json.dumps({"pid": os.getpid()}).encode())
+    for number in (1, 2):  # the master knows by now whose output it is
+        os.dup2(logs[0], number)
+    os.close(logs[0])
     board = Slot(task.scoreboard, slot)
+    log.call_on_loss(board.lose)
+    access = AccessLog(logs[1], task.pool, task.name, board.lose) if len(logs) > 1 else None
+    try:
+        dispatcher, _ = prepare(task, load)
+    except loader.LoadError as error:
+        report = {"error": str(error), "traceback": error.traceback[-_LONGEST_TRACEBACK:]}
+        channel.send(json.dumps(report).encode())
+        sys.stderr.flush()
+        os._exit(1)  # at once, whatever threads the application has begun
     dispatcher.on_request = board.busy
-    prepare(task, dispatcher)
+    interrupting.obey(board, task.slowlog, task.pool.request_terminate_timeout)
     driver = Driver(
         [socket.socket(fileno=fd) for fd in task.listeners],
-        channel,
+        Channel(channel, access),
         connection_factory(task.pool, dispatcher),
         dispatcher,
         timeouts=timeouts(task.pool),
         board=board,
         kept=KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept)),
+        access=access,
         allowed=allowed_clients(task.pool),
     )
     driver.watch()
@@ -52,10 +78,14 @@ def run(task: Task, dispatcher: Dispatcher, slot: int, channel: socket.socket) -
     sys.exit(0)
 
 
-def prepare(task: Task, dispatcher: Dispatcher) -> None:
-    """Do what can fail in a worker before it serves; also all that a probe does."""
+def prepare(task: Task, load: Load) -> tuple[Dispatcher, list[Failure]]:
+    """Do what can fail in a worker before it serves; also all that a probe does. Raises LoadError."""
+    dispatcher, failures = load()
+    if task.pool.on_worker_start:
+        loader.call(task.pool.on_worker_start, "on_worker_start")
     connection_factory(task.pool, dispatcher)()
     allowed_clients(task.pool)
+    return dispatcher, failures
 
 
 def connection_factory(pool: Pool, dispatcher: Dispatcher) -> Callable[[], Connection]:

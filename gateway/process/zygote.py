@@ -3,13 +3,18 @@
 It forks twice for a worker, so that the worker becomes a child of the master, which is the subreaper: the master alone
 reaps it, and a dead zygote costs nothing. It never accepts a connection.
 
-Messages on the channel to the master (SOCK_SEQPACKET): first `{"failures": [{name, message, traceback}, …]}` when the
-applications are imported and the probe has answered; then the master sends `{"slot": n}` with the worker's own channel
-beside it (SCM_RIGHTS) for each worker. The end of the channel ends the zygote.
+Messages on the channel to the master (SOCK_SEQPACKET): first `{"failures": [{name, message, traceback}, …], "error":
+message, "traceback": text}` when the applications are imported and the probe has answered; with an error no worker
+could start, and the zygote exits. Then the master sends `{"slot": n}` with the worker's own channel and its log
+files beside it (SCM_RIGHTS) for each worker. The end of the channel ends the zygote.
+
+With `preload = false` it imports nothing: probe and workers do, each for itself. A zygote in which importing has left
+what must not be forked starts over like that: it execs, which ends threads and connections.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import gc
 import json
@@ -17,29 +22,55 @@ import os
 import signal
 import socket
 import sys
+import tempfile
+from typing import NoReturn
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher, Failure, build
 from gateway.app.errors import ErrorStream
+from gateway.app.loader import LoadError
 from gateway.process import worker
-from gateway.process.launch import set_name
+from gateway.process.forksafety import Census
+from gateway.process.launch import die_with, set_name
 from gateway.process.task import Task
 
 _LONGEST_REPORT = 100_000  # bytes; a SOCK_SEQPACKET message must fit the socket's buffer
 _LONGEST_TRACEBACK = 8_000  # characters
+_MOST_DESCRIPTORS = 3  # of a worker: its channel, its output, the access log
 
 
 def main(channel_fd: int) -> None:
     """Import, report, then fork workers until the master closes the channel."""
+    environment, directory = dict(os.environ), os.getcwd()
     channel = socket.socket(fileno=channel_fd)
     task = Task.read(sys.stdin.buffer)
+    if task.relayed:
+        log.through_master()
     _settle_in(task)
-    for fd in (channel_fd, *task.listeners, *task.kept, task.scoreboard):
-        if fd >= 0:
-            os.set_inheritable(fd, False)  # what an application starts must not keep them open
+    _let_inherit(task, channel_fd, False)  # what an application starts must not keep them open
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
-    dispatcher, failures = build(
+    load = functools.partial(_build, task, errors)
+    if task.pool.preload:
+        census = Census()
+        loaded = load()
+        if _is_unsafe(census, task.name):
+            os.chdir(directory)
+            _start_over(task, channel_fd, environment)
+        load = functools.partial(lambda: loaded)
+    gc.collect()
+    gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
+    report = _probe(task, load)
+    channel.send(report)
+    message = json.loads(report)
+    if message["error"]:
+        os._exit(1)
+    known = frozenset(row["name"] for row in message["failures"])
+    _fork_workers(channel, task, functools.partial(_load_as_before, load, known))
+
+
+def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
+    return build(
         task.applications,
         errors=errors,
         log=log.line,
@@ -48,11 +79,20 @@ def main(channel_fd: int) -> None:
         max_body=task.pool.max_body,
         pool=task.name,
     )
-    gc.collect()
-    gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
-    _probe(task, dispatcher)
-    channel.send(_report(failures))
-    _fork_workers(channel, task, dispatcher)
+
+
+def _load_as_before(load: worker.Load, known: frozenset[str]) -> tuple[Dispatcher, list[Failure]]:
+    """Load in a worker: what could not be loaded in the probe either is no reason not to serve. Raises LoadError."""
+    dispatcher, failures = load()
+    for failure in failures:
+        if failure.name not in known:
+            raise LoadError(failure.message, failure.traceback)
+    return dispatcher, failures
+
+
+def _let_inherit(task: Task, channel_fd: int, inheritable: bool) -> None:
+    for fd in (channel_fd, *task.descriptors):
+        os.set_inheritable(fd, inheritable)
 
 
 def _settle_in(task: Task) -> None:
@@ -68,35 +108,76 @@ def _settle_in(task: Task) -> None:
     sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
 
 
-def _probe(task: Task, dispatcher: Dispatcher) -> None:
-    """Let a forked throw-away go all the way of a worker but for serving; the zygote itself stays clean."""
+def _is_unsafe(census: Census, pool: str) -> bool:
+    """Warn of each thing that importing has left; say whether workers must not be forked from this process."""
+    remains = census.added()
+    for found in remains:
+        advice = (
+            "so each worker imports for itself (preload = false); on_worker_start is the place for it"
+            if found.unsafe
+            else "and workers are forked beside it"
+        )
+        log.line(f"pool {pool}: importing its applications left {found.text}, {advice}", log.Level.WARNING)
+    return any(found.unsafe for found in remains)
+
+
+def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoReturn:
+    """Become a zygote without preload, by exec: the same process and channel, and nothing of the application."""
+    with tempfile.TemporaryFile() as file:
+        dataclasses.replace(task, pool=dataclasses.replace(task.pool, preload=False)).write(file)
+        file.seek(0)
+        os.dup2(file.fileno(), 0)
+    _let_inherit(task, channel_fd, True)
+    os.execve(sys.executable, sys.orig_argv, environment)
+
+
+def _probe(task: Task, load: worker.Load) -> bytes:
+    """Let a forked throw-away go all the way of a worker but for serving; the zygote itself stays clean.
+
+    Return its report to the master.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
-        worker.prepare(task, dispatcher)
+        die_with(zygote)
+        theirs.send(_report(task, load))
         os._exit(0)
+    theirs.close()
+    report = ours.recv(2 * _LONGEST_REPORT)
+    ours.close()
     _, status = os.waitpid(pid, 0)
-    if status:
+    if not report:
         sys.exit(f"the probe worker failed with status {os.waitstatus_to_exitcode(status)}")
+    return report
 
 
-def _report(failures: list[Failure]) -> bytes:
+def _report(task: Task, load: worker.Load) -> bytes:
+    error, traceback = "", ""
+    failures: list[Failure] = []
+    try:
+        _, failures = worker.prepare(task, load)
+    except LoadError as raised:
+        error, traceback = str(raised), raised.traceback[-_LONGEST_TRACEBACK:]
     rows = [{"name": f.name, "message": f.message, "traceback": f.traceback[-_LONGEST_TRACEBACK:]} for f in failures]
-    message = json.dumps({"failures": rows}).encode()
+    report = {"failures": rows, "error": error, "traceback": traceback}
+    message = json.dumps(report).encode()
     if len(message) > _LONGEST_REPORT:
-        message = json.dumps({"failures": [{**row, "traceback": ""} for row in rows]}).encode()
+        message = json.dumps(report | {"failures": [{**row, "traceback": ""} for row in rows]}).encode()
     return message
 
 
-def _fork_workers(channel: socket.socket, task: Task, dispatcher: Dispatcher) -> None:
+def _fork_workers(channel: socket.socket, task: Task, load: worker.Load) -> None:
     while True:
-        message, fds, _, _ = socket.recv_fds(channel, 1024, 1)
+        message, fds, _, _ = socket.recv_fds(channel, 1024, _MOST_DESCRIPTORS)
         if not message:
             os._exit(0)
-        os.set_inheritable(fds[0], False)
-        _fork_worker(channel, task, dispatcher, int(json.loads(message)["slot"]), fds[0])
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        _fork_worker(channel, task, load, int(json.loads(message)["slot"]), fds)
 
 
-def _fork_worker(channel: socket.socket, task: Task, dispatcher: Dispatcher, slot: int, worker_fd: int) -> None:
+def _fork_worker(channel: socket.socket, task: Task, load: worker.Load, slot: int, fds: list[int]) -> None:
     """Fork a worker that is the master's child by the time it begins."""
     reparented, tell = os.pipe()
     parent = os.fork()
@@ -108,8 +189,8 @@ def _fork_worker(channel: socket.socket, task: Task, dispatcher: Dispatcher, slo
             os._exit(0)  # the zygote has died meanwhile
         os.close(reparented)
         channel.close()
-        worker.run(task, dispatcher, slot, socket.socket(fileno=worker_fd))
+        worker.run(task, load, slot, socket.socket(fileno=fds[0]), fds[1:])
     os.waitpid(parent, 0)  # from here on the worker's parent is the master
     os.write(tell, b"\0")
-    for fd in (reparented, tell, worker_fd):
+    for fd in (reparented, tell, *fds):
         os.close(fd)

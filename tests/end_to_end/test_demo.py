@@ -127,5 +127,5 @@ def test_demo_and_gateway_keep_to_pep_3333(place: Path, front_name: str) -> None
         upload = fetch(running.port, "/upload", "POST", body=part, Content_Type="multipart/form-data; boundary=x")
         assert (upload.status, hashlib.sha256(b"\0" * 200_000).hexdigest() in upload.text) == (200, True)
         assert fetch(running.port, "/error").status == 500
-        assert "the demo raises this on purpose" in running.master.said
+        wait_until(lambda: "the demo raises this on purpose" in running.master.said)
         assert "AssertionError" not in running.master.said

@@ -15,7 +15,7 @@ from tests.end_to_end.running import ROOT, USER, Settings, front, serving
 from tests.waiting import free_port
 
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("from-*.md"))}
-DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in dataclasses.fields(kind)}
+DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in dataclasses.fields(kind)} | {"include"}
 APPLICATION = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

@@ -37,6 +37,7 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
     given = 0
     while queue.give(ours, kept=True):
         given += 1
+        assert queue.waiting() == given
     taken = []
     while (handed := queue.take()) is not None:
         taken.append(handed[0])

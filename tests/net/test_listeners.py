@@ -104,6 +104,30 @@ def test_closing_leaves_a_successor_its_file(path: str) -> None:
     assert not os.path.exists(path)
 
 
+def test_what_waits_at_a_retired_socket_is_handed_on(path: str) -> None:
+    [listener] = open_listeners(UnixAddress(path))
+    taken: list[socket.socket] = []
+    with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
+        one.connect(path)
+        other.connect(path)
+        one.send(b"first")
+        listener.retire(lambda sock: taken.append(sock.dup()))
+        assert not os.path.exists(path)
+        assert taken[0].recv(10) == b"first"
+        assert len(taken) == 2
+        for sock in taken:
+            sock.close()
+
+
+def test_the_port_of_a_retired_socket_is_free_though_a_copy_is_open() -> None:
+    address = parse_address(f"127.0.0.1:{free_port()}")
+    [listener] = open_listeners(address)
+    with listener.socket.dup():
+        listener.retire(lambda sock: None)
+        [successor] = open_listeners(address)
+        successor.close()
+
+
 def test_of_many_starts_at_once_one_wins(path: str) -> None:
     script = (
         "import sys\n"

@@ -105,6 +105,19 @@ def test_all_pools_may_refuse_a_reload(manager: Manager, announcer: Announcer) -
     assert [message.partition("\n")[0] for message in manager.heard()] == ["READY=1"]
 
 
+def test_a_reload_brings_a_pool_and_takes_one_away(manager: Manager, announcer: Announcer) -> None:
+    announcer.loaded("shop", "")
+    announcer.loaded("blog", "")
+    manager.heard()
+    announcer.reloading()
+    announcer.added("wiki")
+    announcer.removed("blog")
+    announcer.loaded("blog", "", reloading=True)
+    announcer.unserved("blog")
+    announcer.loaded("wiki", "")
+    assert manager.heard() == ["RELOADING=1", "READY=1\nSTATUS=serving shop, wiki"]
+
+
 def test_a_stop_is_the_last_word(manager: Manager, announcer: Announcer) -> None:
     announcer.loaded("shop", "")
     announcer.stopping()

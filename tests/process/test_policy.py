@@ -26,7 +26,7 @@ from gateway.process.lifecycle import (
     WorkerState,
 )
 from gateway.process.policy import NEVER, Phase, PoolPolicy
-from gateway.process.scaling import Load, Scaling
+from gateway.process.scaling import Load, Plan, Scaling
 from gateway.settings import ProcessManager
 
 NONE: frozenset[str] = frozenset()
@@ -397,6 +397,61 @@ def test_an_expired_worker_leaves_only_when_its_replacement_is_ready() -> None:
     assert pool.observe(Load(busy=0, idle={1: 1, 2: 1}, queued=0, expired=(1,)), 300) == [ForkWorker(1, 3)]
     assert pool.worker_gone(0, 310) == []
     assert pool.worker_gone(1, 320) == []  # it died by itself: its replacement is under way
+
+
+def plan(max_children: int, **more: int) -> Plan:
+    return Plan(
+        Scaling(ProcessManager.STATIC, max_children), **{"start_timeout": 60_000, "control_timeout": 30_000} | more
+    )
+
+
+def test_a_plan_comes_into_force_with_its_generation() -> None:
+    pool = running_pool(2)
+    pool.reload(0, plan(4, start_timeout=500, control_timeout=700))
+    assert (pool.wanted, pool.next_deadline(0)) == (2, 500)
+    actions = pool.zygote_ready(2, NONE, 1)
+    assert (pool.wanted, pool.start_timeout, pool.control_timeout) == (4, 500, 700)
+    assert forks(actions) == 4
+    assert pool.worker_ready(2, 2) == []
+    assert pool.worker_ready(3, 2) == []
+    assert pool.worker_ready(4, 2) == [LetLeave(0, replaced=True)]
+    assert pool.worker_ready(5, 2) == [LetLeave(1, replaced=True), Loaded(2, "")]
+
+
+def test_a_plan_for_fewer_workers_lets_the_old_ones_go_first() -> None:
+    pool = running_pool(4)
+    pool.reload(0, plan(1))
+    leaving = [action for action in pool.zygote_ready(2, NONE, 1) if isinstance(action, LetLeave)]
+    assert (pool.wanted, len(leaving)) == (1, 3)
+    actions: list[Action] = []
+    for action in leaving:
+        actions += pool.worker_gone(action.slot, 2)
+    assert forks(actions) == 1
+    (slot,) = [slot for slot, worker in pool.workers.items() if worker.generation == 2]
+    assert pool.worker_ready(slot, 3)[-1] == Loaded(2, "")
+
+
+def test_a_plan_that_cannot_be_loaded_changes_nothing() -> None:
+    pool = running_pool(2)
+    pool.reload(0, plan(4, start_timeout=500))
+    error = "the applications were not loaded within start_timeout (0.5 s)"
+    assert pool.tick(500) == [DiscardZygote(2), Loaded(2, error)]
+    assert (pool.wanted, pool.start_timeout) == (2, 60_000)
+    pool.reload(501)
+    pool.zygote_ready(3, NONE, 502)
+    assert pool.wanted == 2
+
+
+def test_of_plans_that_come_while_one_is_loaded_the_last_is_next() -> None:
+    pool = running_pool(2)
+    pool.reload(0, plan(3))
+    assert pool.reload(1, plan(4)) == (3, [])
+    assert pool.reload(2, plan(5)) == (3, [])
+    assert pool.reload(3) == (3, [])
+    pool.zygote_ready(2, NONE, 4)
+    assert pool.wanted == 3
+    pool.zygote_ready(3, NONE, 5)
+    assert pool.wanted == 5
 
 
 class Machine(RuleBasedStateMachine):

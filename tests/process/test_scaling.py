@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.process.scaling import Load, Scaling, dispensable, needed
+from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
 from gateway.settings import Pool, ProcessManager
 
 STATIC, DYNAMIC, ONDEMAND = ProcessManager
@@ -13,6 +13,11 @@ STATIC, DYNAMIC, ONDEMAND = ProcessManager
 @pytest.mark.parametrize(("pm", "servers"), [(STATIC, 4), (DYNAMIC, 2), (ONDEMAND, 0)])
 def test_the_number_at_the_start(pm: ProcessManager, servers: int) -> None:
     assert Scaling.of(Pool(pm=pm)).at_start == servers
+
+
+def test_a_plan_is_read_from_the_settings_in_milliseconds() -> None:
+    pool = Pool(pm=ONDEMAND, start_timeout=1.5, process_control_timeout=2)
+    assert Plan.of(pool) == Plan(Scaling.of(pool), 1_500, 2_000)
 
 
 def test_start_servers_may_be_given_and_never_exceeds_max_children() -> None:

@@ -82,3 +82,23 @@ def test_a_reader_never_sees_half_of_a_change(board: Scoreboard) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert seen == {("a" * 200, "a" * 200), ("b" * 200, "b" * 200)}
+
+
+def test_a_request_is_meant_only_while_it_runs(board: Scoreboard) -> None:
+    slot = Slot(board.fd, 1)
+    board.mean(1, 0)
+    assert not slot.is_meant()
+    slot.busy("GET", "a", "/")
+    assert slot.is_meant()
+    assert board.read(1).uri == "/"
+    slot.idle()
+    slot.busy("GET", "a", "/")
+    assert not slot.is_meant()
+    board.mean(1, board.read(1).requests)
+    assert slot.is_meant()
+    assert not Slot(board.fd, 1).is_meant()
+
+
+def test_a_count_that_no_worker_can_have_does_no_harm(board: Scoreboard) -> None:
+    board.mean(0, 2**64 - 1)
+    assert not Slot(board.fd, 0).is_meant()

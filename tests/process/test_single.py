@@ -99,3 +99,17 @@ def test_outputs_that_the_spawner_has_closed_are_no_connections(path: Path) -> N
         assert {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (1, 2)} == {os.devnull}
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+def test_a_lone_worker_has_an_access_log_too(path: Path, tmp_path: Path) -> None:
+    code = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'x']\n"
+    (tmp_path / "lone.py").write_text(code)
+    command = [sys.executable, "-m", "gateway", "serve", "lone:application", "--app-dir", str(tmp_path)]
+    command += ["--user", str(os.geteuid()), "--access-log", str(tmp_path / "log"), "--access-format", "%m %s"]
+    with listening(path) as listener:
+        process = subprocess.Popen(command, stdin=listener, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)})
+    with process, Front(path) as front:
+        assert front.ask().body == b"x"
+        wait_until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() == "GET 200\n")
+        process.terminate()
+        assert process.wait(10) == 0

@@ -1,0 +1,29 @@
+"""The end of a request that takes too long: what is raised in it, and when that may be (docs/design.md "Deadlines")."""
+
+from __future__ import annotations
+
+
+class RequestTimeout(BaseException):
+    """Raised in a request that has run for longer than `request_terminate_timeout`.
+
+    It may be caught to clean up; the client gets 504 all the same, unless part of the answer is on its way already.
+    """
+
+
+class Interruption:
+    """Whether the application runs in this worker's main thread, and whether its request was interrupted."""
+
+    __slots__ = ("allowed", "raised")
+
+    def __init__(self) -> None:
+        self.allowed = False
+        self.raised: RequestTimeout | None = None  # in the request that runs, or was the last to
+
+    def interrupt(self, reason: str) -> None:
+        """End the request: to be called in the main thread while `allowed`. Raises RequestTimeout, once a request."""
+        self.allowed = False
+        self.raised = RequestTimeout(reason)
+        raise self.raised
+
+
+current = Interruption()

@@ -1,0 +1,106 @@
+"""What each generation of a pool is made from, and the listeners that generations share."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.net.accesslog import open_log
+from gateway.net.listeners import Listener
+from gateway.process.launch import Identity
+from gateway.process.start import open_pool_listeners, pool_identity
+from gateway.settings import Application, ConfigError, Pool
+
+SLOTS = 16_384  # of a pool's scoreboard, which cannot grow: memory is taken by those alone that have been used
+STAND_IN = SLOTS - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A pool's settings, with what they name: user, applications, listeners."""
+
+    pool: Pool
+    applications: tuple[Application, ...]
+    identity: Identity | None
+    listeners: tuple[Listener, ...]
+
+
+class Setups:
+    """The setup of a pool's current generation, and of those that reloads have asked for."""
+
+    def __init__(self, name: str, pool: Pool, applications: tuple[Application, ...]) -> None:
+        """Raises ConfigError and ListenError."""
+        self._name = name
+        self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
+        self._planned: dict[int, Setup] = {}  # by generation
+        self.closed = False
+        try:
+            self.current = self.prepare(pool, applications)
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self, pool: Pool, applications: tuple[Application, ...]) -> Setup:
+        """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
+        if 2 * pool.max_children > STAND_IN:
+            raise ConfigError(f"pools.{self._name}.max_children: a pool has at most {STAND_IN // 2} workers")
+        if pool.access_log:
+            _try_to_open(f"pools.{self._name}.access_log", pool.access_log)
+        identity = pool_identity(pool)
+        return Setup(pool, applications, identity, open_pool_listeners(pool, identity, self._opened))
+
+    def plan(self, generation: int, setup: Setup | None) -> None:
+        """A reload was asked for, and `generation` will hold it."""
+        if setup is not None:
+            self._planned[generation] = setup
+
+    def of(self, generation: int) -> Setup:
+        """What a generation is to be made from."""
+        return self._planned.get(generation, self.current)
+
+    def change_to(self, generation: int) -> bool:
+        """A generation has become the current one; return whether it has a setup of its own."""
+        setup = self._planned.pop(generation, None)
+        self.current = setup or self.current
+        return setup is not None
+
+    def settle(self, generation: int, hand_on: Callable[[socket.socket], object]) -> None:
+        """A generation serves, or was refused: close the listeners that no other one needs (see `Listener.retire`)."""
+        self._planned.pop(generation, None)
+        for listener in self._unneeded():
+            listener.retire(hand_on)
+
+    def forget_unplanned(self) -> None:
+        """A reload was called off before it began: close the listeners that were opened for it."""
+        for listener in self._unneeded():
+            listener.close()
+
+    def close(self) -> None:
+        """Close every listener; the workers' copies stay open."""
+        self.closed = True
+        self._planned.clear()
+        for listener in self._unneeded():
+            listener.close()
+
+    def _unneeded(self) -> list[Listener]:
+        """Take out the listeners that nobody needs."""
+        setups = [] if self.closed else [self.current, *self._planned.values()]
+        needed = {id(listener) for setup in setups for listener in setup.listeners}
+        rest = {
+            address: listeners
+            for address, listeners in self._opened.items()
+            if not any(id(listener) in needed for listener in listeners)
+        }
+        for address in rest:
+            del self._opened[address]
+        return [listener for listeners in rest.values() for listener in listeners]
+
+
+def _try_to_open(setting: str, path: str) -> None:
+    """Open a log file as it will be opened. Raises ConfigError."""
+    try:
+        os.close(open_log(path))
+    except OSError as error:
+        raise ConfigError(f"{setting}: cannot open {path}: {error.strerror}") from None

@@ -1,0 +1,100 @@
+"""The files that a settings file includes, one site each: one that is invalid is left out, and the rest is served."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from gateway.declared import unknown
+from gateway.parsing import parse
+from gateway.settings import Application, ConfigError, Pool, Settings
+from gateway.tables import Owners, check_listener, pool_tables, sound
+
+_TABLES = ("pools", "applications")
+
+
+class Sites:
+    """The settings of the main file, to which included files are added one after the other."""
+
+    def __init__(self, main: Settings, addresses: dict[str, str], owners: Owners, remembered: dict[str, Any]) -> None:
+        """`addresses` and `owners` are taken by the main file; for `remembered` see `config.read_settings`."""
+        self.problems: list[str] = []
+        self._settings = main
+        self._main = main
+        self._addresses = addresses
+        self._owners = owners
+        self._remembered = remembered
+        self._files = dict.fromkeys(main.pools, main.source)  # the file that declares a pool
+
+    def read(self, patterns: Iterable[str]) -> Settings:
+        """Add every file that one of the patterns fits, in the order of the names."""
+        folder = os.path.dirname(self._main.source)
+        for path in dict.fromkeys(path for pattern in patterns for path in _matches(folder, pattern)):
+            mistakes: list[str] = []
+            try:
+                raw = parse(path)
+            except ConfigError as error:
+                mistakes = [str(error)]
+            else:
+                mistakes = self._add(path, raw)
+            if not mistakes:
+                self._remembered[path] = raw
+            elif path in self._remembered and not self._add(path, self._remembered[path]):
+                mistakes.append(f"{path}: what it said before stays in force")
+            self.problems += mistakes
+        return self._settings
+
+    def _add(self, path: str, raw: dict[str, Any]) -> list[str]:
+        """Add one file's tables; return what is wrong with them, and then nothing of them has been added."""
+        mistakes: list[str] = []
+
+        def report(message: str) -> None:
+            mistakes.append(f"{path}: {message}")
+
+        for key in raw:
+            if key not in _TABLES:
+                report(unknown(key, "", _TABLES) if key not in ("gateway", "include") else f"{key} {_ONLY_IN_MAIN}")
+        pools = pool_tables(raw, report)
+        addresses, owners = dict(self._addresses), dict(self._owners)
+        for name, pool in pools.items():
+            if name in self._files:
+                report(f"pools.{name}: {self._files[name]} has a pool of this name already; give it another")
+            elif not pool.listen:
+                report(f'pools.{name}.listen is missing: name an address, as in "/run/gateway/{name}.sock"')
+            for address in pool.listen:
+                check_listener(name, pool, address, addresses, report)
+        applications = self._applications(path, raw.get("applications", []), pools, owners, mistakes)
+        if not mistakes:
+            self._addresses, self._owners = addresses, owners
+            self._files |= dict.fromkeys(pools, path)
+            self._settings = dataclasses.replace(
+                self._settings,
+                pools=self._settings.pools | pools,
+                applications=self._settings.applications + applications,
+            )
+        return mistakes
+
+    def _applications(
+        self, path: str, tables: Any, pools: dict[str, Pool], owners: Owners, mistakes: list[str]
+    ) -> tuple[Application, ...]:
+        """A site's applications run in its own pools, or in those of the main file."""
+        if not isinstance(tables, list):
+            mistakes.append(f"{path}: applications is no list; write [[applications]] before each one")
+            return ()
+        known = self._main.pools | pools
+        own = next(iter(pools)) if len(pools) == 1 else ""
+        found = sound(tables, known, lambda m: mistakes.append(f"{path}: {m}"), owners, only_pool=own, file=path)
+        return tuple(found)
+
+
+_ONLY_IN_MAIN = "belongs in the main settings file; an included one holds [pools.NAME] and [[applications]]"
+
+
+def _matches(folder: str, pattern: str) -> Iterator[str]:
+    """The files that a pattern fits, relative to the folder of the main file; never hidden ones."""
+    for path in sorted(glob.glob(os.path.join(folder, pattern))):
+        if os.path.isfile(path):
+            yield path

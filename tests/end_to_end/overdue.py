@@ -1,0 +1,71 @@
+"""The application behind the tests of deadlines: every way to take too long."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+FOR_EVER = 30  # seconds: longer than any test waits
+
+
+def sleep() -> None:
+    time.sleep(FOR_EVER)
+
+
+def spin() -> None:
+    end = time.monotonic() + FOR_EVER
+    while time.monotonic() < end:
+        pass
+
+
+def match() -> None:
+    """Run C code that has a look at signals now and then."""
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+def hold_the_gil() -> None:
+    """Run C code that never ends, gives no other thread a turn and takes no note of signals."""
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
+def swallow() -> None:
+    """Do as frameworks do that answer every exception themselves."""
+    try:
+        time.sleep(FOR_EVER)
+    except BaseException as error:
+        print("swallowed", type(error).__name__)
+
+
+WAYS = {"/sleep": sleep, "/spin": spin, "/match": match, "/gil": hold_the_gil, "/swallow": swallow}
+
+
+class Chunks:
+    """A body that never ends its second chunk; the journal gets a line when it is closed."""
+
+    def __init__(self, first: bytes) -> None:
+        self.first = first
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.first
+        time.sleep(FOR_EVER)
+
+    def close(self) -> None:
+        with open(os.environ["JOURNAL"], "a") as journal:
+            journal.write(f"closed after {self.first!r}\n")
+
+
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    if path in WAYS:
+        WAYS[path]()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
+    if path == "/begun":
+        return Chunks(b"begun\n")
+    if path == "/unbegun":
+        return Chunks(b"")
+    return [b"%d" % os.getpid()]

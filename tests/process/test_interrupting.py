@@ -1,0 +1,73 @@
+"""When the signal of the master raises RequestTimeout, and when it does not."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+import gateway.app.answer
+from gateway.app.interruption import RequestTimeout, current
+from gateway.process import interrupting
+from gateway.process.interrupting import INTERRUPT
+from gateway.process.scoreboard import Scoreboard, Slot
+
+
+@pytest.fixture
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard(1)
+    yield board
+    board.close()
+
+
+@pytest.fixture
+def slot(board: Scoreboard) -> Iterator[Slot]:
+    """A slot whose process takes the signals, and runs its first request."""
+    slot = Slot(board.fd, 0)
+    slot.busy("GET", "a", "/")
+    interrupting.obey(slot, 2, 5.0)
+    current.allowed = True
+    yield slot
+    current.allowed = False
+    current.raised = None
+    signal.signal(INTERRUPT, signal.SIG_DFL)
+    faulthandler.unregister(interrupting.WRITE_STACKS)
+
+
+def send() -> None:
+    os.kill(os.getpid(), INTERRUPT)
+
+
+def test_the_request_that_is_meant_is_interrupted_once(board: Scoreboard, slot: Slot) -> None:
+    board.mean(0, 0)
+    with pytest.raises(RequestTimeout, match=r"request_terminate_timeout \(5 s\)"):
+        send()
+    send()
+
+
+def test_another_request_is_not(board: Scoreboard, slot: Slot) -> None:
+    slot.idle()
+    slot.busy("GET", "a", "/next")
+    board.mean(0, 0)
+    send()
+    assert current.raised is None
+
+
+def test_none_is_while_no_application_runs(board: Scoreboard, slot: Slot) -> None:
+    current.allowed = False
+    board.mean(0, 0)
+    send()
+    assert current.raised is None
+
+
+def test_between_steps_of_the_gateway_it_waits_for_the_next_signal(board: Scoreboard, slot: Slot) -> None:
+    board.mean(0, 0)
+    of_the_gateway = compile("kill(pid, number)", gateway.app.answer.__file__, "exec")
+    call = {"kill": os.kill, "pid": os.getpid(), "number": INTERRUPT}
+    exec(of_the_gateway, call)
+    assert current.raised is None
+    with pytest.raises(RequestTimeout):
+        exec(of_the_gateway, call)
