@@ -74,6 +74,7 @@ def test_python_code_is_interrupted(slow_site: Site, browser: ThreadPoolExecutor
     assert (answer.status, answer.text) == (504, "Gateway Timeout\n")
     assert time_to_replace(slow_site, victim) < 0.2
     assert fetch(slow_site.port, "/").status == 200
+    wait_until(lambda: "RequestTimeout: it has run" in slow_site.master.said, what="the end of the traceback")
     said = slow_site.master.said
     assert said.count(f"GET 127.0.0.1:{slow_site.port}/{way}?id=1: ended") == 1
     assert "RequestTimeout: it has run for longer than request_terminate_timeout (1 s)" in said
@@ -130,12 +131,12 @@ def test_a_slow_log_that_cannot_be_opened_costs_no_service(place: Path) -> None:
     pool = {"slowlog": str(place / "none" / "slow.log"), "request_slowlog_timeout": 0.2}
     with site("nginx", Settings(place, pool, OVERDUE)) as running:
         assert fetch(running.port, "/").status == 200
-        assert "slow.log: No such file or directory" in running.master.said
+        wait_until(lambda: "slow.log: No such file or directory" in running.master.said)
 
 
 def test_what_an_application_swallows_is_504_all_the_same(slow_site: Site) -> None:
     assert fetch(slow_site.port, "/swallow").status == 504
-    assert "swallowed RequestTimeout" in slow_site.master.said
+    wait_until(lambda: "swallowed RequestTimeout" in slow_site.master.said)
 
 
 def test_a_body_is_closed_and_cut_visibly(slow_site: Site) -> None:
@@ -147,7 +148,9 @@ def test_a_body_is_closed_and_cut_visibly(slow_site: Site) -> None:
 
 def kill_of(running: Site, victim: int, path: str) -> str:
     """The line about a worker that was killed."""
-    (line,) = [line for line in running.master.said.splitlines() if f"worker {victim}" in line and "killed" in line]
+    (line,) = wait_until(
+        lambda: [line for line in running.master.said.splitlines() if f"worker {victim}" in line and "killed" in line]
+    )
     assert f"could not end GET 127.0.0.1{path} after " in line
     return line
 

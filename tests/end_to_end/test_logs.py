@@ -237,7 +237,7 @@ def test_the_last_words_of_a_worker_that_dies(place: Path) -> None:
         pid = master.workers()[0]["pid"]
         ask(settings, "/?crash")
         wait_until(lambda: f"worker {pid} exited with status 3" in master.said)
-        assert f"[{pid}] last words\n" in master.said
+        wait_until(lambda: f"[{pid}] last words\n" in master.said)
 
 
 def test_nothing_that_is_printed_is_lost_while_the_log_takes_it(place: Path) -> None:
@@ -255,7 +255,7 @@ def test_the_error_log_as_json(place: Path) -> None:
     with serving(settings) as master:
         pid = master.workers()[0]["pid"]
         ask(settings, "/?c")
-        wait_until(lambda: "from C" in master.said)
+        wait_until(lambda: "from C" in master.said and "and a priority" in master.said)
         records = [json.loads(line) for line in master.said.splitlines()]
     spoken = {record["message"]: (record["pid"], record["level"]) for record in records}
     assert spoken["from C: \x1b[31mred"] == (pid, "notice")

@@ -167,7 +167,7 @@ def refused(settings: Settings, master: Master, message: str) -> None:
     assert code == 1
     assert message in said
     assert pids(settings) == before
-    assert "reload refused: " in master.said
+    wait_until(lambda: "reload refused: " in master.said)
 
 
 def test_a_mistake_refuses_the_reload_and_changes_nothing(settings: Settings) -> None:

@@ -68,8 +68,7 @@ def test_failing_hooks_are_stood_in_for_until_their_cause_is_gone(settings: Sett
             os.kill(worker["pid"], signal.SIGKILL)
         headers = master.wait_for(lambda: refused(settings), 20)
         assert int(headers["Retry-After"]) > 0
-        assert "ConnectionError: no database" in master.said
-        assert 'hooked.py", line' in master.said
+        wait_until(lambda: "ConnectionError: no database" in master.said and 'hooked.py", line' in master.said)
         assert not master.workers("idle", "busy")
         (settings.place / "gates" / "no-database").unlink()
         master.wait_for(master.ready, 40)
@@ -88,7 +87,7 @@ def without_database(settings: Settings) -> Iterator[Master]:
 def test_hook_that_fails_at_the_very_first_start_is_tried_again(without_database: Master) -> None:
     settings = without_database.settings
     assert without_database.wait_for(lambda: refused(settings), 20)["Retry-After"]
-    assert "ConnectionError: no database" in without_database.said
+    wait_until(lambda: "ConnectionError: no database" in without_database.said)
     (settings.place / "gates" / "no-database").unlink()
     without_database.wait_for(without_database.ready, 40)
     wait_until(lambda: ask(settings)[0] == 200)
@@ -118,9 +117,8 @@ def test_thread_of_an_import_makes_each_worker_import(settings: Settings) -> Non
     with serving(settings) as master:
         answered, imported, _, threads = processes(settings)
         assert (imported, threads) == (answered, "MainThread,heartbeat")
-        assert (
-            "pool main: importing its applications left the thread 'heartbeat', so each worker imports" in master.said
-        )
+        warning = "pool main: importing its applications left the thread 'heartbeat', so each worker imports"
+        wait_until(lambda: warning in master.said)
         assert command("reload", settings.file).returncode == 0
         assert processes(settings)[3] == "MainThread,heartbeat"
 
@@ -132,7 +130,8 @@ def test_connection_of_an_import_makes_each_worker_import(settings: Settings) ->
         with serving(settings) as master:
             answered, imported, _, _ = processes(settings)
             assert imported == answered
-            assert f"importing its applications left a connection to 127.0.0.1:{port}, so each worker" in master.said
+            warning = f"importing its applications left a connection to 127.0.0.1:{port}, so each worker"
+            wait_until(lambda: warning in master.said)
 
 
 def test_preload_is_off_without_a_warning_where_the_operator_says_so(settings: Settings) -> None:
