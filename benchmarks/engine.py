@@ -25,8 +25,10 @@ from flup.server import fcgi, fcgi_base, fcgi_fork
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
+from gateway.app.interruption import Interruption
 from gateway.net.conversation import Conversation, Timeouts
 from gateway.net.stream import Stream
+from gateway.process.scoreboard import Scoreboard, Slot
 from gateway.protocol.events import RequestHead
 from gateway.protocol.fastcgi import FastCGIConnection
 from gateway.settings import Binding
@@ -55,6 +57,9 @@ def gateway_side(application: Hello) -> Side:
     """The request's way through a worker."""
     dispatcher = Dispatcher([(Binding(), Site("hello", application))], errors=ErrorStream(print), log=print)
     timeouts = Timeouts(5, 5, 5, 5)
+    scoreboard = Scoreboard(1, ["", "*"])
+    [row] = Slot(scoreboard.fd, 0, scoreboard.layout).rows
+    interruption = Interruption()
 
     def serve(sock: socket.socket) -> int:
         stream = Stream(sock)
@@ -63,9 +68,12 @@ def gateway_side(application: Hello) -> Side:
         head, *rest = connection.receive_data(stream.receive_now() or b"")
         connection.data_to_send()
         assert type(head) is RequestHead
-        conversation = Conversation(stream, connection, head.id, timeouts, rest)
-        dispatcher.handle(head, conversation)
+        conversation = Conversation(
+            stream, connection, head.id, rest, timeouts=timeouts, board=row, interruption=interruption
+        )
+        result = dispatcher.handle(head, conversation)
         conversation.finish()
+        row.end(conversation.label, result.status, None)
         return application.called - started
 
     return serve

@@ -73,6 +73,7 @@ class Pool:
     python: str = setting("", "interpreter for the pool; default: the one that runs gateway")
     pm: ProcessManager = setting(ProcessManager.STATIC, "how the number of workers is decided")
     max_children: int = setting(4, "number of workers: static, or at most", at_least=1)
+    threads: int = setting(1, "threads of a worker, each of which runs a request at a time", at_least=1)
     start_servers: int = setting(0, "dynamic: workers at the start; default: between the spare ones", at_least=0)
     min_spare_servers: int = setting(1, "dynamic: idle workers that there should at least be", at_least=0)
     max_spare_servers: int = setting(3, "dynamic: idle workers that there may at most be", at_least=1)
@@ -110,6 +111,9 @@ class Pool:
         0.0, "running time after which a request and its stacks are noted in `slowlog`; 0 for never",
         unit="seconds", at_least=0,
     )  # fmt: skip
+    queue_timeout: float = setting(
+        0.0, "waiting time after which a request is answered 503 and not run; 0 for never", unit="seconds", at_least=0
+    )
     slowlog: str = setting("", "file of the slow log; default: the error log")
     request_terminate_timeout: float = setting(
         0.0, "running time after which a request is ended and its client gets 504; 0 for never",

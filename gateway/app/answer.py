@@ -91,9 +91,11 @@ class Head:
         self.lines += b"Content-Length: %d\r\n" % length
 
 
-def error_answer(status: int) -> tuple[bytes, bytes]:
+def error_answer(status: int, retry_after: int = 0) -> tuple[bytes, bytes]:
     """Head, without the empty line, and body of the gateway's own answer, which repeats nothing of the request."""
     reason = REASONS[status]
     body = f"{reason}\n".encode()
     head = f"Status: {status} {reason}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
+    if retry_after:
+        head += f"Retry-After: {retry_after}\r\n"
     return head.encode(), body

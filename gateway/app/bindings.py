@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway import settings
@@ -25,6 +26,24 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.host}:{'*' if self.port is None else self.port}{self.path}"
+
+
+MOST_LABELS = 256
+
+
+def bindings_of(application: settings.Application, *, alone: bool) -> tuple[settings.Binding, ...]:
+    """Where an application answers: one that is alone and has no bindings answers everything."""
+    return application.bindings or (settings.Binding(),) * alone
+
+
+def labels(applications: Sequence[settings.Application]) -> dict[str, int]:
+    """The numbers under which a pool counts requests by the host of their binding, as it is written there.
+
+    0, called "", is for requests that nothing is bound to, and for hosts that come after the first 255.
+    """
+    alone = len(applications) == 1
+    hosts = (b.hostname for application in applications for b in bindings_of(application, alone=alone))
+    return {host: number for number, host in enumerate(itertools.islice(dict.fromkeys(["", *hosts]), MOST_LABELS))}
 
 
 class BindingConflict(ValueError):

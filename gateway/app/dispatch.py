@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 
 from gateway import settings
 from gateway.app.answer import REASONS
-from gateway.app.bindings import Bindings
+from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
 from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path
 from gateway.app.errors import ErrorStream
@@ -28,6 +29,7 @@ class Site:
     name: str
     application: Application | None
     error: str | None = None
+    label: int = 0  # under which requests to its host are counted
 
     def __str__(self) -> str:
         return self.name
@@ -46,7 +48,6 @@ class Dispatcher:
     """Answers requests with the applications bound to their host, port and path.
 
     `base` is the environ that every request starts from; a connection decodes parameters over a copy of it.
-    `on_request` is called with method, host and URI right before an application runs.
     """
 
     def __init__(
@@ -60,10 +61,8 @@ class Dispatcher:
         max_body: int = 0,
         multiprocess: bool = True,
         pool: str = "",
-        on_request: Callable[[str, str, str], None] | None = None,
     ) -> None:
         """`max_body` in bytes, 0 for no limit. Raises BindingConflict and ValueError for bindings that cannot be."""
-        self.on_request = on_request
         self.base: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
@@ -116,8 +115,7 @@ class Dispatcher:
         if size is not None and size > self._max_body:
             raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self._max_body}")
         environ["wsgi.input"] = RequestBody(exchange, size, self._max_body)
-        if self.on_request is not None:
-            self.on_request(environ["REQUEST_METHOD"], host, environ["REQUEST_URI"])
+        exchange.begin(environ, host, site.label)
         return site.application
 
     def refuse(self, status: int, reason: str, exchange: Exchange, *, head_only: bool = False) -> Result:
@@ -139,6 +137,7 @@ def build(
     answers everything.
     """
     applications = tuple(applications)
+    label_of = labels(applications)
     failures: list[Failure] = []
     bindings: Bindings[Site] = Bindings(())
     entries: list[tuple[settings.Binding, Site]] = []
@@ -146,10 +145,10 @@ def build(
         site = _load_site(application, failures)
         if not application.bindings and len(applications) > 1:
             failures.append(Failure(site.name, f"application {site.name!r} has no bindings: nothing can reach it"))
-        for binding in application.bindings or (settings.Binding(),) * (len(applications) == 1):
+        for binding in bindings_of(application, alone=len(applications) == 1):
             try:
                 bindings.add(binding, site)
-                entries.append((binding, site))
+                entries.append((binding, dataclasses.replace(site, label=label_of.get(binding.hostname, 0))))
             except ValueError as error:
                 failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
     return Dispatcher(entries, errors=errors, log=log, **options), failures

@@ -5,7 +5,10 @@ Drivers are in `gateway.net`; the contract is declared here, beside its users (`
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.app.interruption import Interruption
 
 
 class Disconnected(Exception):
@@ -18,6 +21,13 @@ class BodyCutShort(OSError):
 
 class Exchange(Protocol):
     """One request and its answer."""
+
+    interruption: Interruption  # of the thread that runs it
+
+    def begin(self, environ: Mapping[str, Any], host: str, label: int) -> None:
+        """The application is about to run: its environ, the host in canonical form, and the label under which that is
+        counted (`bindings.labels`).
+        """
 
     def receive(self) -> bytes:
         """Wait for the next piece of the body and return it as it came; b"" at its end, and from then on.

@@ -11,7 +11,7 @@ class RequestTimeout(BaseException):
 
 
 class Interruption:
-    """Whether the application runs in this worker's main thread, and whether its request was interrupted."""
+    """Whether an application runs in a thread that serves requests, and whether its request was interrupted."""
 
     __slots__ = ("allowed", "raised")
 
@@ -20,10 +20,7 @@ class Interruption:
         self.raised: RequestTimeout | None = None  # in the request that runs, or was the last to
 
     def interrupt(self, reason: str) -> None:
-        """End the request: to be called in the main thread while `allowed`. Raises RequestTimeout, once a request."""
+        """End the request: to be called in its thread while `allowed`. Raises RequestTimeout, once a request."""
         self.allowed = False
         self.raised = RequestTimeout(reason)
         raise self.raised
-
-
-current = Interruption()

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
 from gateway.app.exchange import BodyCutShort, Disconnected, Exchange
-from gateway.app.interruption import RequestTimeout, current
+from gateway.app.interruption import RequestTimeout
 from gateway.app.tracebacks import from_application
 
 Application = Callable[..., Iterable[bytes]]
@@ -154,8 +154,8 @@ class _Response:
         return True
 
     def _send_first(self, head: Head, data: bytes) -> None:
-        if current.raised is not None:
-            raise current.raised  # the application has caught it, as a framework's bare `except:` does
+        if (raised := self.exchange.interruption.raised) is not None:
+            raise raised  # the application has caught it, as a framework's bare `except:` does
         self.started = True
         if len(data) <= _BLOCK:
             self.exchange.send(head.lines + b"\r\n" + data)
@@ -182,6 +182,7 @@ def run(application: Application, environ: dict[str, Any], exchange: Exchange, *
     """
     errors = environ["wsgi.errors"]
     response = _Response(exchange, environ["REQUEST_METHOD"] == "HEAD")
+    current = exchange.interruption
     current.raised = None
     try:
         current.allowed = True
@@ -223,9 +224,9 @@ def _answer_failure(error: BaseException, response: _Response) -> Result:
     return refuse(response.exchange, status, head_only=response.head_only)
 
 
-def refuse(exchange: Exchange, status: int, *, head_only: bool = False) -> Result:
-    """Answer with an error of the gateway's own."""
-    head, body = error_answer(status)
+def refuse(exchange: Exchange, status: int, *, head_only: bool = False, retry_after: int = 0) -> Result:
+    """Answer with an error of the gateway's own; `retry_after` in seconds, 0 to say nothing of that."""
+    head, body = error_answer(status, retry_after)
     if head_only:
         body = b""
     try:

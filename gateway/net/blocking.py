@@ -19,9 +19,11 @@ from typing import Protocol
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher
-from gateway.app.interruption import current
+from gateway.app.interruption import Interruption
+from gateway.app.wsgi import Result, refuse
 from gateway.net.accesslog import AccessLog
-from gateway.net.conversation import Conversation, Timeouts
+from gateway.net.conversation import Board, Conversation, Timeouts
+from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Connection, Event, RequestHead, RequestRefused, Violation
@@ -29,6 +31,8 @@ from gateway.protocol.events import Connection, Event, RequestHead, RequestRefus
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
 _PAUSE_SECONDS = 0.1  # without accepting, after the process or the system ran out of descriptors or memory
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
+_CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
+_RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
 GO_ON = b"go on"
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -46,13 +50,6 @@ class Control(Protocol):
         """What has come: `LEAVE`, `GO_ON` where nothing is to be done, anything else for a stop."""
 
 
-class Board(Protocol):
-    """Where the driver shows what it does (`process.scoreboard`)."""
-
-    def idle(self) -> None:
-        """The request that was begun is over."""
-
-
 @dataclass(slots=True)
 class _Peer:
     """A connection between the driver's looks at it."""
@@ -61,6 +58,7 @@ class _Peer:
     connection: Connection
     deadline: float
     registered: bool = False
+    stale: bool = False  # its first request is known to have waited for too long
     kept: bool = False  # has had a request and may be closed between two, if it must be
     lingering: bool = False  # answered and shut down for writing: read to the end of the body, then closed
     discarding: bool = False  # answered and to be kept: read to the end of the body first
@@ -78,9 +76,11 @@ class Driver:
         *,
         timeouts: Timeouts,
         board: Board,
+        gate: Gate,
         kept: KeptQueue | None = None,
         access: AccessLog | None = None,
         allowed: Sequence[IpAddress] = (),
+        interruption: Interruption | None = None,
     ) -> None:
         self._listeners = {listener.fileno(): listener for listener in listeners}
         for listener in listeners:
@@ -90,6 +90,8 @@ class Driver:
         self._dispatcher = dispatcher
         self._timeouts = timeouts
         self._board = board
+        self._gate = gate
+        self._interruption = interruption or Interruption()
         self._kept = kept
         self._access = access
         self._allowed = frozenset(allowed)
@@ -138,23 +140,24 @@ class Driver:
             if error.errno in _EXHAUSTED:
                 self._pause(error)
             return False
+        stale = self._board.accepted()
         if self._allowed and not self._may_connect(address):
             log.line(f"connection from {address[0]} refused: not in listen_allowed_clients", log.Level.WARNING)
             sock.close()
             return True
-        self._welcome(sock, self._timeouts.head)
+        self._welcome(Stream(sock, address), self._timeouts.head, stale=stale)
         return True
 
     def _adopt(self, kept: KeptQueue) -> None:
         """Take over a connection that another worker has handed on."""
         handed = kept.take()
         if handed is not None:
-            sock, had_request = handed
+            stream, had_request = handed
             patience = self._timeouts.keepalive if had_request else self._timeouts.head
-            self._welcome(sock, patience, kept=had_request)
+            self._welcome(stream, patience, kept=had_request)
 
-    def _welcome(self, sock: socket.socket, patience: float, *, kept: bool = False) -> None:
-        peer = _Peer(Stream(sock), self._new_connection(), time.monotonic() + patience, kept=kept)
+    def _welcome(self, stream: Stream, patience: float, *, kept: bool = False, stale: bool = False) -> None:
+        peer = _Peer(stream, self._new_connection(), time.monotonic() + patience, kept=kept, stale=stale)
         self._peers[peer.stream.fd] = peer
         if not kept:
             self._fresh[peer.stream.fd] = peer
@@ -228,16 +231,26 @@ class Driver:
             self._hand_on(fresh)  # its request would wait behind this one
         access = self._access
         began = access.begin() if access is not None else None
-        conversation = Conversation(peer.stream, peer.connection, head.id, self._timeouts, rest)
+        conversation = Conversation(
+            peer.stream,
+            peer.connection,
+            head.id,
+            rest,
+            timeouts=self._timeouts,
+            board=self._board,
+            interruption=self._interruption,
+        )
+        waited = None
         if isinstance(head, RequestHead):
             keep = head.keep_conn
             peer.discarding = False
-            result = self._dispatcher.handle(head, conversation)
+            waited = self._gate.waited(peer.stream, head.params)
+            result = self._turn_away(peer, head, conversation, waited) or self._dispatcher.handle(head, conversation)
         else:
             keep = False
             result = self._dispatcher.refuse(head.status, head.reason, conversation)
         alive = conversation.finish() if result.complete else conversation.fail()
-        self._board.idle()
+        self._board.end(conversation.label, result.status, waited)
         if access is not None and began is not None:
             params = head.params if isinstance(head, RequestHead) else {}
             access.write(began, params, result, complete=result.complete and alive)
@@ -245,8 +258,22 @@ class Driver:
             self._after_answer(peer, keep and not peer.connection.closing)
         else:
             self._close(peer)
-        if current.raised is not None and not self._leaving:
+        if self._interruption.raised is not None and not self._leaving:
             self._leave(handing_on=True)  # what the application was in the middle of may have stayed half done
+
+    def _turn_away(
+        self, peer: _Peer, head: RequestHead, conversation: Conversation, waited: float | None
+    ) -> Result | None:
+        """Do without the application what is not worth running any more; None for a request that is."""
+        if conversation.is_aborted or self._gate.has_left(peer.stream, body_ended=conversation.body_ended):
+            self._board.gone()
+            return Result(_CLIENT_LEFT, complete=False)
+        stale, peer.stale = peer.stale, False
+        if stale or self._gate.is_too_old(waited):
+            self._board.shed()
+            head_only = head.params.get("REQUEST_METHOD") == "HEAD"
+            return refuse(conversation, 503, head_only=head_only, retry_after=_RETRY_AFTER)
+        return None
 
     def _after_answer(self, peer: _Peer, keep: bool) -> None:
         """Keep the connection, close it, or first discard the rest of a body that nobody read.

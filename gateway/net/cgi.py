@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.interruption import Interruption
 from gateway.protocol.events import RequestHead, Role
 
 _CHUNK = 65_536  # bytes
@@ -38,6 +41,10 @@ class CgiExchange:
         length = os.environ.get("CONTENT_LENGTH", "")
         self._left = int(length) if length.isascii() and length.isdigit() else 0
         self._answer: list[bytes] = []
+        self.interruption = Interruption()
+
+    def begin(self, environ: Mapping[str, Any], host: str, label: int) -> None:
+        """Nobody counts the requests of a process that answers one."""
 
     def receive(self) -> bytes:
         """See `Exchange.receive`."""

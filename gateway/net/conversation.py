@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from gateway import log
 from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.interruption import Interruption
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, Violation
 
@@ -26,12 +28,32 @@ class Timeouts:
     keepalive: float
 
 
+class Board(Protocol):
+    """Where a thread shows what it does (`process.scoreboard.Row`)."""
+
+    def accepted(self) -> bool:
+        """A connection was taken from a listen queue; say whether it is known to have waited there for too long."""
+
+    def begin(self, environ: Mapping[str, Any], host: str) -> None:
+        """A request begins to run."""
+
+    def end(self, label: int, status: int, waited: float | None) -> None:
+        """A request is over: the label of its host, its status, and for how many seconds it waited before, if known."""
+
+    def shed(self) -> None:
+        """A request was answered 503 because it has waited for too long."""
+
+    def gone(self) -> None:
+        """A request was not run because its client has left."""
+
+
 class Conversation:
     """The exchange of one request: body pieces in, framed answer out in as few writes as possible."""
 
     __slots__ = (
         "_answer",
         "_answer_size",
+        "_board",
         "_connection",
         "_gone",
         "_id",
@@ -40,15 +62,28 @@ class Conversation:
         "_timeouts",
         "_writable",
         "body_ended",
+        "interruption",
+        "label",
     )
 
     def __init__(
-        self, stream: Stream, connection: Connection, request_id: int, timeouts: Timeouts, events: Iterable[Event]
+        self,
+        stream: Stream,
+        connection: Connection,
+        request_id: int,
+        events: Iterable[Event],
+        *,
+        timeouts: Timeouts,
+        board: Board,
+        interruption: Interruption,
     ) -> None:
         self._stream = stream
         self._connection = connection
         self._id = request_id
         self._timeouts = timeouts
+        self._board = board
+        self.interruption = interruption
+        self.label = 0  # of the request's host, once that is known
         self._pieces: deque[bytes] = deque()
         self._answer: list[bytes] = []
         self._answer_size = 0
@@ -56,6 +91,16 @@ class Conversation:
         self._writable = True
         self.body_ended = False
         self._take(events)
+
+    def begin(self, environ: Mapping[str, Any], host: str, label: int) -> None:
+        """See `Exchange.begin`."""
+        self.label = label
+        self._board.begin(environ, host)
+
+    @property
+    def is_aborted(self) -> bool:
+        """The front-end wants no answer (FastCGI 1.0 §5.4)."""
+        return self._gone == _ABORTED
 
     def receive(self) -> bytes:
         """See `Exchange.receive`."""
@@ -92,7 +137,7 @@ class Conversation:
 
     def finish(self) -> bool:
         """End a complete answer and send what is left of it; return whether the connection is still of use."""
-        if self._gone == _ABORTED:
+        if self.is_aborted:
             return self.fail()
         self._answer.append(self._connection.end(self._id))
         return self._try_to_transmit()
@@ -102,7 +147,7 @@ class Conversation:
 
         A request that the front-end itself aborted is ended in the ordinary way (FastCGI 1.0 §5.4).
         """
-        if self._gone == _ABORTED:
+        if self.is_aborted:
             self._gone = ""
             self._answer = []
             return self.finish()

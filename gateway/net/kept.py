@@ -13,6 +13,8 @@ import socket
 import struct
 import termios
 
+from gateway.net.stream import Stream
+
 _INT = struct.Struct("i")
 _FRESH, _KEPT = b"f", b"k"  # the byte beside the descriptor (unix(7), SCM_RIGHTS)
 
@@ -46,7 +48,7 @@ class KeptQueue:
             return False
         return True
 
-    def take(self) -> tuple[socket.socket, bool] | None:
+    def take(self) -> tuple[Stream, bool] | None:
         """Take one connection, and whether it has had a request; None when another worker was faster."""
         try:
             what, fds, _, _ = socket.recv_fds(self.taking, len(_KEPT), 1)
@@ -55,7 +57,12 @@ class KeptQueue:
         if not fds:
             return None
         os.set_inheritable(fds[0], False)
-        return socket.socket(fileno=fds[0]), what == _KEPT
+        sock = socket.socket(fileno=fds[0])
+        try:
+            peer = sock.getpeername()
+        except OSError:  # it has left meanwhile
+            peer = ""
+        return Stream(sock, peer), what == _KEPT
 
     def waiting(self) -> int:
         """How many connections wait to be taken: as many as bytes can be read, one for each (unix(7), SIOCINQ)."""

@@ -167,6 +167,10 @@ class QueueAge:
             self._arrivals.popleft()
         return now - self._arrivals[0][0] if self._arrivals else 0
 
+    def arrived_before(self, moment: int) -> int:
+        """How many connections had arrived by then, of which one still waits; 0 where none does."""
+        return max((arrived for when, arrived in self._arrivals if when <= moment), default=0)
+
     def _add(self, now: int, arrived: int) -> None:
         """Add a sample; earlier ones that say more have arrived were wrong, for no arrival is ever undone."""
         since = now

@@ -9,9 +9,14 @@ import struct
 import termios
 import time
 from collections.abc import Sequence
+from typing import Any
 
 _CHUNK = 65_536  # bytes read at once: the longest FastCGI record's content, and a pipe's worth
 _INT = struct.Struct("i")
+
+
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+Peer = tuple[Any, ...] | str | bytes  # of TCP; of a Unix socket
 
 
 class StreamClosed(OSError):
@@ -21,13 +26,16 @@ class StreamClosed(OSError):
 class Stream:
     """A connected, blocking socket that is only read and written without blocking, and waited for by poll(2)."""
 
-    __slots__ = ("fd", "socket")
+    __slots__ = ("fd", "is_local", "is_tcp", "socket")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, peer: Peer = "") -> None:
+        """`peer` is its address, as accept() returns it."""
         if sock.gettimeout() is not None:  # socket.setdefaulttimeout of an application: every read would wait for it
             sock.setblocking(True)
         self.socket = sock
         self.fd = sock.fileno()
+        self.is_tcp = isinstance(peer, tuple)
+        self.is_local = not isinstance(peer, tuple) or peer[0].startswith(_LOOPBACK)
 
     def receive_now(self) -> bytes | None:
         """Read what is there: None if nothing yet, b"" at the end, and where the connection broke."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gateway import log
 from gateway.process.handles import Loop, WorkerHandle
 from gateway.process.interrupting import INTERRUPT, WRITE_STACKS
-from gateway.process.scoreboard import Activity, Scoreboard
+from gateway.process.scoreboard import Activity
 from gateway.process.slowlog import SlowLog
 from gateway.settings import Pool
 
@@ -55,7 +55,7 @@ class Deadlines:
         if error := self.slowlog.use(pool.slowlog):
             log.line(f"pool {self._name}: slow log: {error}", log.Level.ERROR)
 
-    def look(self, workers: Mapping[int, WorkerHandle], board: Scoreboard) -> int:
+    def look(self, workers: Mapping[int, WorkerHandle]) -> int:
         """Take the steps that are due; return within how many milliseconds to look again.
 
         One slow request at a time is written down: stacks that several workers write at once would be mixed.
@@ -63,14 +63,14 @@ class Deadlines:
         unreported = []
         if not self.any:
             return _NOT_SOON
-        for slot, worker in workers.items():
-            activity = board.read(slot)
-            if not activity.busy or activity.pid != worker.pid:
+        for worker in workers.values():
+            [activity] = worker.activities()
+            if not activity.busy:
                 continue
             if self._slow and activity.seconds >= self._slow and not self._note(worker, activity).reported:
                 unreported.append((worker, activity))
             if self._terminate and activity.seconds >= self._terminate:
-                self._end(board, worker, activity)
+                self._end(worker, activity)
         if unreported:
             self._report(*unreported[0])
         return _LOOK_AGAIN if len(unreported) > 1 else _NOT_SOON
@@ -96,7 +96,7 @@ class Deadlines:
         self.slowlog.line(line)
         worker.signal(WRITE_STACKS)
 
-    def _end(self, board: Scoreboard, worker: WorkerHandle, activity: Activity) -> None:
+    def _end(self, worker: WorkerHandle, activity: Activity) -> None:
         overdue = self._note(worker, activity)
         now = time.monotonic()
         if overdue.killed:
@@ -104,15 +104,15 @@ class Deadlines:
         if not overdue.asked:
             overdue.asked = now
         if now < overdue.asked + _PATIENCE:
-            board.mean(worker.slot, activity.requests)
+            worker.board.mean(worker.slot, 0, activity.requests)
             worker.signal(INTERRUPT)
         else:
-            self._kill(board, worker, overdue)
+            self._kill(worker, overdue)
 
-    def _kill(self, board: Scoreboard, worker: WorkerHandle, overdue: _Overdue) -> None:
+    def _kill(self, worker: WorkerHandle, overdue: _Overdue) -> None:
         """Kill the worker, unless the request was over when it stopped."""
         worker.signal(signal.SIGSTOP)
-        activity = board.read(worker.slot)
+        [activity] = worker.activities()
         if not activity.busy or activity.requests != overdue.requests:
             worker.signal(signal.SIGCONT)
             return

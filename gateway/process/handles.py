@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
+from gateway.process.scoreboard import Activity, Counts, Scoreboard
 from gateway.process.task import Task
 
 BOOT = str(Path(__file__).with_name("boot.py"))
@@ -169,9 +170,19 @@ class WorkerHandle:
     slot: int
     generation: int
     channel: socket.socket
+    board: Scoreboard
     started: float = 0.0  # time.monotonic()
     most_requests: int = 0  # after which it is replaced; 0 for no limit
     pid: int = 0
+    over: str = ""  # the limit that it is over
+
+    def activities(self) -> tuple[Activity, ...]:
+        """What its threads are doing, as it says."""
+        return self.board.read(self.slot, self.pid)
+
+    def counts(self) -> Counts:
+        """What it has counted, as it says."""
+        return self.board.counts(self.slot, self.pid)
 
     def accept_pid(self, pid: object) -> None:
         """Believe a reported process ID only if the kernel says that it is this process's child (waitid(2)).

@@ -12,7 +12,6 @@ from typing import Protocol
 from gateway import log
 from gateway.net.accesslog import open_log
 from gateway.process.handles import Loop, WorkerHandle
-from gateway.process.scoreboard import Scoreboard
 from gateway.settings import Pool
 
 _AT_ONCE = 16_384  # bytes read in one round of the master's loop
@@ -111,7 +110,6 @@ class PoolLogs:
         self._outputs: dict[int, Output] = {}  # by the descriptor
         self._path = ""
         self._access = -1
-        self._slots: set[int] = set()  # of the scoreboard, that have had workers
 
     @contextlib.contextmanager
     def catch(self) -> Iterator[tuple[Output, int]]:
@@ -130,7 +128,6 @@ class PoolLogs:
 
         Raises OSError.
         """
-        self._slots.add(worker.slot)
         with self.catch() as (output, writing):
             output.process = worker
             yield [writing] if self._access < 0 else [writing, self._access]
@@ -140,10 +137,6 @@ class PoolLogs:
         for output in list(self._outputs.values()):
             if output.process is worker:
                 output.drain()
-
-    def lost(self, board: Scoreboard) -> int:
-        """How many lines of logs the workers could not write."""
-        return sum(board.read(slot).lost for slot in self._slots)
 
     def take_up(self, pool: Pool) -> None:
         """Let requests be logged as the pool's settings say, from the next worker on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -14,25 +15,19 @@ from typing import Any
 from gateway import log
 from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
-from gateway.net.queue import QueueDepth, QueueGauge
 from gateway.process import lifecycle
-from gateway.process.deadlines import Deadlines
 from gateway.process.handles import BadMessage, Loop, Report, WorkerHandle, Zygote, receive
-from gateway.process.lifecycle import SERVING, Action, WorkerState
+from gateway.process.lifecycle import Action, WorkerState
+from gateway.process.lookout import Lookout, during
 from gateway.process.output import PoolLogs
 from gateway.process.policy import NEVER, Phase, PoolPolicy
-from gateway.process.recycling import Limits
-from gateway.process.scaling import Load, Plan
+from gateway.process.scaling import Plan
 from gateway.process.scoreboard import Scoreboard
-from gateway.process.setup import SLOTS, STAND_IN, Setup, Setups
+from gateway.process.setup import Setup, Setups
 from gateway.process.standin import StandIn
-from gateway.process.statistics import Statistics
 from gateway.process.task import Task
-from gateway.settings import ProcessManager
 
 _STOP = b"stop"
-_LOOK_EVERY = 100  # ms between two looks at a pool that may have to grow, shrink or replace workers
-_LOOK_RARELY = 1_000  # ms for the others, for the statistics alone
 
 
 def milliseconds() -> int:
@@ -60,14 +55,12 @@ class PoolRunner:
         self.first_load: bool | None = None  # whether any application could be loaded at the start; None: not known yet
         self.reload_error = ""
         self._logs = PoolLogs(name, loop)
-        self._deadlines = Deadlines(name, loop)
-        self._gauge = QueueGauge([])
+        self._kept = KeptQueue.create()
+        self._lookout = Lookout(name, loop, self._kept)
         self._take_up(setups.current)
         self._loop = loop
         self._on_loaded = on_loaded
-        self._kept = KeptQueue.create()
-        self._board = Scoreboard(SLOTS)
-        self._statistics = Statistics()
+        self._boards: dict[int, Scoreboard] = {}  # by generation
         self._stand_in: StandIn | None = None
         self.next_look = NEVER
         self._sleeping = False  # without workers, until a connection comes
@@ -80,7 +73,7 @@ class PoolRunner:
     def start(self) -> None:
         """Load the first generation."""
         self._do(self.policy.start(milliseconds()))
-        self.next_look = milliseconds() + self._pace
+        self.next_look = milliseconds() + self._lookout.pace
 
     def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
         """Load new code, and with it what has been set up; `expect` is told the generation that will hold both."""
@@ -94,8 +87,7 @@ class PoolRunner:
         """Stop gracefully, and let nobody connect any more."""
         self.leaving = True
         self._stop_looking()
-        self._gauge.close()
-        self._gauge = QueueGauge([])
+        self._lookout.close()
         self.setups.close()
         self.drain()
 
@@ -106,7 +98,9 @@ class PoolRunner:
 
     def reopen_logs(self) -> str:
         """Open the log files anew by their names, for the workers as well; return what went wrong, or ""."""
-        return "; ".join(filter(None, (self._logs.reopen(self._workers.values()), self._deadlines.slowlog.reopen())))
+        return "; ".join(
+            filter(None, (self._logs.reopen(self._workers.values()), self._lookout.deadlines.slowlog.reopen()))
+        )
 
     def terminate(self) -> None:
         """Stop at once."""
@@ -120,12 +114,7 @@ class PoolRunner:
     def _stop_looking(self) -> None:
         if self._sleeping:
             self._wake_up()
-        self.next_look = milliseconds() + self._pace if self._deadlines.any else NEVER
-
-    @property
-    def _pace(self) -> int:
-        hurried = self.settings.pm is not ProcessManager.STATIC or self._limits.any or self._deadlines.any
-        return _LOOK_EVERY if hurried else _LOOK_RARELY
+        self.next_look = milliseconds() + self._lookout.pace if self._lookout.deadlines.any else NEVER
 
     def look(self, ceiling: int) -> None:
         """Look at what the workers do and what waits, and let the policy react.
@@ -133,26 +122,14 @@ class PoolRunner:
         `ceiling` is the number of workers that process_max leaves to this pool.
         """
         now = milliseconds()
-        self.next_look = now + min(self._pace, self._deadlines.look(self._workers, self._board))
+        self.next_look = now + min(self._lookout.pace, self._lookout.deadlines.look(self._workers))
         if self.policy.phase is not Phase.RUNNING:
             return
-        busy, idle, expired = 0, {}, []
-        for slot, worker in self._workers.items():
-            if self.policy.workers[slot].state in SERVING:
-                activity = self._board.read(slot)
-                busy += activity.busy
-                if not activity.busy:
-                    idle[slot] = int(activity.seconds * 1000)
-                if self._limits.exceeded(worker, activity.requests):
-                    expired.append(slot)
-        queued = self._queue().waiting
-        self._statistics.sample(busy, queued)
-        self._do(self.policy.observe(Load(busy, idle, queued, expired, ceiling), now))
-        if not (self.policy.wanted or self._workers or queued):
+        load = self._lookout.look(self._workers, self.policy.workers, ceiling)
+        self._lookout.expire(self._boards.values(), now)
+        self._do(self.policy.observe(load, now))
+        if not (self.policy.wanted or self._workers or load.queued):
             self._sleep()
-
-    def _queue(self) -> QueueDepth:
-        return self._gauge.read().plus(self._kept.waiting())
 
     def _sleep(self) -> None:
         """An ondemand pool without workers need not be looked at until a connection comes."""
@@ -195,11 +172,12 @@ class PoolRunner:
     def close(self) -> None:
         """Free what the pool held."""
         self.setups.close()
-        self._gauge.close()
+        self._lookout.close()
         self._kept.close()
         self._logs.close()
-        self._deadlines.slowlog.close()
-        self._board.close()
+        self._lookout.deadlines.slowlog.close()
+        for board in self._boards.values():
+            board.close()
 
     def status(self) -> dict[str, Any]:
         """What `gateway status` shows of the pool."""
@@ -211,14 +189,12 @@ class PoolRunner:
             "max_children": self.settings.max_children,
             "wanted": self.policy.wanted,
             "max_children_reached": self.policy.max_children_reached,
-            "slow_requests": self._deadlines.slow_requests,
             "up": not self.policy.standing_in,
-            **self._statistics.status(self._workers, self.policy.workers, self._board, self._queue()),
+            **self._lookout.status(self._workers, self.policy.workers),
             "generation": current.number if current else 0,
             "state": "reloading" if current and self.policy.candidate else self.policy.phase.value,
             "failed": sorted(current.failed) if current else [],
             "reload_error": self.reload_error,
-            "log_lines_lost": self._logs.lost(self._board),
         }
 
     # -- what the policy decides ---------------------------------------------------------------------------------------
@@ -249,15 +225,16 @@ class PoolRunner:
         self._failures = ""
         try:
             setup = self.setups.of(generation)
+            board = self._boards[generation] = setup.scoreboard()
             with self._logs.catch() as (output, writing):
-                output.process = zygote = Zygote(self._task(setup), setup.identity, writing)
+                output.process = zygote = Zygote(self._task(setup, board), setup.identity, writing)
         except (OSError, subprocess.SubprocessError) as error:
             self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
             return
         self._zygotes[generation] = zygote
         self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
 
-    def _task(self, setup: Setup) -> Task:
+    def _task(self, setup: Setup, board: Scoreboard) -> Task:
         return Task(
             self.name,
             setup.pool,
@@ -265,8 +242,9 @@ class PoolRunner:
             os.getpid(),
             listeners=tuple(listener.socket.fileno() for listener in setup.listeners),
             kept=(self._kept.giving.fileno(), self._kept.taking.fileno()),
-            scoreboard=self._board.fd,
-            slowlog=self._deadlines.slowlog.for_workers(setup.pool.slowlog),
+            scoreboard=board.fd,
+            hosts=board.layout.hosts,
+            slowlog=self._lookout.deadlines.slowlog.for_workers(setup.pool.slowlog),
         )
 
     def _change_stand_in(self, wanted: bool) -> None:
@@ -274,16 +252,13 @@ class PoolRunner:
             self._stand_in.end()
         setup, self._stand_in = self.setups.current, None
         if wanted:
-            self._stand_in = StandIn(self._task(setup), STAND_IN, setup.identity, self._loop, self._logs)
+            self._stand_in = StandIn(functools.partial(self._task, setup), setup.identity, self._loop, self._logs)
 
     def _take_up(self, setup: Setup) -> None:
         """Let what was set up for a generation be in force."""
         self.settings, self.listeners = setup.pool, setup.listeners
-        self._limits = Limits(setup.pool)
-        self._deadlines.use(setup.pool)
         self._logs.take_up(setup.pool)
-        self._gauge.close()
-        self._gauge = QueueGauge([listener.socket for listener in setup.listeners])
+        self._lookout.take_up(setup.pool, setup.listeners)
 
     def _change_to(self, generation: int) -> None:
         """A generation has become the current one: what its reload has changed comes into force."""
@@ -306,7 +281,9 @@ class PoolRunner:
             self._do(self.policy.worker_gone(slot, milliseconds()))
             return
         ours.setblocking(False)
-        worker = WorkerHandle(slot, generation, ours, time.monotonic(), self._limits.most_requests())
+        board = self._boards[generation]
+        board.use(slot)
+        worker = WorkerHandle(slot, generation, ours, board, time.monotonic(), self._lookout.limits.most_requests())
         with contextlib.suppress(OSError), theirs, self._logs.for_worker(worker) as logs:
             self._zygotes[generation].fork(slot, theirs, logs)
         # Where the zygote could not take it, no copy of the worker's end is left and the channel ends at once.
@@ -358,6 +335,7 @@ class PoolRunner:
         self._loop.forget(zygote.channel)
         zygote.channel.close()
         self._do(self.policy.zygote_gone(generation, f"its zygote {status}", milliseconds()))
+        self._forget_boards()
 
     def _hear_worker(self, slot: int) -> None:
         worker = self._workers[slot]
@@ -386,14 +364,34 @@ class PoolRunner:
 
     def _worker_ended(self, slot: int, status: str) -> None:
         worker = self._workers.pop(slot)
-        self._statistics.worker_ended(self._board.read(slot).of(worker.pid))
         self._logs.drain(worker)
         self._loop.forget(worker.channel)
         worker.channel.close()
-        expected = self.policy.workers[slot].state in (WorkerState.LEAVING, WorkerState.KILLED)
-        if not self._deadlines.explains(worker, status) and not expected:
-            activity = self._board.read(slot)
-            was_busy = activity.busy and activity.pid == worker.pid
-            during = f" during {activity.method} {activity.host}{activity.uri}" if was_busy else ""
-            log.line(f"pool {self.name}: worker {worker.pid} {status}{during}", log.Level.WARNING)
+        cause = self._cause(worker, status)
+        if cause == "crashed":
+            what = f"{status}{during(worker.activities())}"
+            log.line(f"pool {self.name}: worker {worker.pid} {what}", log.Level.WARNING)
+        self._lookout.worker_ended(worker, cause)
         self._do(self.policy.worker_gone(slot, milliseconds()))
+        self._forget_boards()
+
+    def _cause(self, worker: WorkerHandle, status: str) -> str:
+        """What a worker has ended of: one of `statistics.ENDS`."""
+        if self._lookout.deadlines.explains(worker, status):
+            return "timeout"
+        if self.policy.workers[worker.slot].state not in (WorkerState.LEAVING, WorkerState.KILLED):
+            return "crashed"
+        if self.policy.phase is not Phase.RUNNING:
+            return "stopped"
+        current = self.policy.current
+        if current is not None and worker.generation != current.number:
+            return "replaced"
+        return "recycled" if worker.over else "idle"
+
+    def _forget_boards(self) -> None:
+        """Close the scoreboards of generations that are over."""
+        needed = {worker.generation for worker in self._workers.values()} | set(self._zygotes)
+        for generation in self._boards.keys() - needed:
+            board = self._boards.pop(generation)
+            self._lookout.generation_ended(board)
+            board.close()

@@ -80,12 +80,14 @@ class Load:
     queued: int  # connections that wait for a worker
     expired: Collection[int] = ()  # slots of workers that are over max_requests, max_memory or max_lifetime
     ceiling: int = 1 << 30  # how many workers `process_max` leaves to this pool
+    free: int = 0  # threads of busy workers that run nothing
+    threads: int = 1  # of a worker
 
 
 def needed(scaling: Scaling, load: Load) -> int:
     """How many workers the load asks for, whatever the limits say."""
     # What is queued while somebody is idle is on its way to that worker.
-    waiting = 0 if load.idle else load.queued
+    waiting = 0 if load.idle or load.free else -(-load.queued // load.threads)
     return load.busy + waiting + scaling.least_spare
 
 

@@ -1,8 +1,12 @@
-"""What each worker is doing: a shared mapping of one slot a worker, written by the worker, read but never trusted by
-the master.
+"""What each worker is doing and has done: a file in memory with a slot for each worker of a generation, written by the
+worker, read but never trusted by the master.
 
-A slot is guarded by a sequence number, odd while it is being written: a reader that meets an odd or a changed number
-reads again. The mapping's size is sealed, so that no worker can shrink it under the master (SIGBUS).
+    header   stale │ used │ accepted …                      one word for each thread of each slot
+    slot     row of the first thread │ row of the second …  rounded up to pages, so that a worker maps its own alone
+    row      words │ text of the request │ counters
+
+A row is guarded by a sequence number, odd while it is being written: a reader that meets an odd or a changed number
+reads again. The file's size is sealed, so that no worker can shrink it under another (SIGBUS).
 """
 
 from __future__ import annotations
@@ -11,47 +15,290 @@ import contextlib
 import fcntl
 import mmap
 import os
+import struct
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-_SLOT_SIZE = 1024  # bytes
-_WORDS = 8  # 64-bit words at the head of a slot
-_SEQUENCE, _BUSY, _REQUESTS, _SINCE, _TEXT_SIZE, _PID, _LOST, _MEANT = range(_WORDS)
+SLOTS = 16_384  # of a generation: memory is taken by those alone that have been used
+CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # s, of histograms
+
+_WORDS = 15  # 64-bit words at the head of a row
+(
+    _SEQUENCE, _BUSY, _REQUESTS, _SINCE, _TEXT_SIZE, _PID, _LOST, _MEANT, _LENGTH, _CPU, _LASTED, _SHED, _GONE,
+    _RUN_SUM, _WAIT_SUM,
+) = range(_WORDS)  # fmt: skip
 _TEXT_START = _WORDS * 8
-_LONGEST_TEXT = _SLOT_SIZE - _TEXT_START
+_COUNTERS_START = 1024  # bytes; the text is what lies before
+_LONGEST_TEXT = _COUNTERS_START - _TEXT_START
+_BUCKETS = len(BOUNDS) + 1
+_RUN = _COUNTERS_START // 8  # the first word of each kind of counter
+_WAIT = _RUN + _BUCKETS
+_ANSWERS = _WAIT + _BUCKETS  # by host, and by class of the status within it
+_STALE, _USED, _ACCEPTED = range(3)  # words of the header
+_BOUNDS_NS = tuple(int(bound * 1e9) for bound in BOUNDS)
 _READ_ATTEMPTS = 20
+_FIELDS = 6  # of the text
+_LARGEST = (1 << 64) - 1  # that a word holds
 
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What a slot said when it was read. `seconds` counts from the last change of `busy`."""
+    """What a row said when it was read. `seconds` counts from the last change of `busy`."""
 
-    pid: int
-    busy: bool
-    requests: int
-    seconds: float
-    method: str
-    host: str
-    uri: str
-    lost: int = 0  # lines of logs that took no more
+    pid: int = 0
+    busy: bool = False
+    requests: int = 0
+    seconds: float = 0.0
+    method: str = ""
+    host: str = ""
+    application: str = ""
+    address: str = ""  # of the client
+    user: str = ""
+    uri: str = ""
+    length: int = 0  # bytes of the request's body
+    lasted: float = 0.0  # seconds that the last request took, and
+    cpu: float = 0.0  # seconds of processor time for it
+    shed: int = 0  # requests that it has turned away
 
-    def of(self, pid: int) -> Activity:
-        """This, if the process `pid` has said it; else NOTHING: a new worker's slot is still its predecessor's."""
-        return self if self.pid == pid else NOTHING
+
+NOTHING = Activity()
 
 
-NOTHING = Activity(0, False, 0, 0.0, "", "", "")
+@dataclass(slots=True)
+class Counts:
+    """What rows have counted, to be added up. The histograms' sums are in seconds."""
+
+    requests: int = 0
+    shed: int = 0
+    gone: int = 0
+    lost: int = 0
+    run: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    run_sum: float = 0.0
+    wait: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    wait_sum: float = 0.0
+    answers: dict[tuple[str, str], int] = field(default_factory=dict)  # by host and class
+
+    def add(self, other: Counts) -> None:
+        """Add what others have counted."""
+        self.requests += other.requests
+        self.shed += other.shed
+        self.gone += other.gone
+        self.lost += other.lost
+        self.run_sum += other.run_sum
+        self.wait_sum += other.wait_sum
+        self.run = [mine + theirs for mine, theirs in zip(self.run, other.run, strict=True)]
+        self.wait = [mine + theirs for mine, theirs in zip(self.wait, other.wait, strict=True)]
+        for key, count in other.answers.items():
+            self.answers[key] = self.answers.get(key, 0) + count
 
 
-def create(slots: int) -> int:
-    """Make the mapping for a pool and return its file descriptor. Raises OSError."""
-    fd = _anonymous_file()
-    os.ftruncate(fd, slots * _SLOT_SIZE)
-    with contextlib.suppress(AttributeError):  # seals are Linux's
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return fd
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things are in the file, for so many threads in a worker and so many hosts that are counted apart."""
+
+    threads: int
+    hosts: int
+
+    @property
+    def row(self) -> int:
+        """Bytes of a row."""
+        return (_ANSWERS + len(CLASSES) * self.hosts) * 8
+
+    @property
+    def slot(self) -> int:
+        """Bytes of a slot."""
+        return _whole_pages(self.threads * self.row)
+
+    @property
+    def header(self) -> int:
+        """Bytes of the header."""
+        return _whole_pages((_ACCEPTED + SLOTS * self.threads) * 8)
+
+    def start(self, slot: int) -> int:
+        """Where a slot begins."""
+        return self.header + slot * self.slot
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+
+
+class Slot:
+    """The worker's side: the rows of its threads."""
+
+    def __init__(self, fd: int, index: int, layout: Layout) -> None:
+        header = memoryview(mmap.mmap(fd, layout.header)).cast("Q")
+        view = memoryview(mmap.mmap(fd, layout.slot, offset=layout.start(index)))
+        self.rows = tuple(
+            Row(view[n * layout.row : (n + 1) * layout.row], header, index * layout.threads + n)
+            for n in range(layout.threads)
+        )
+
+
+class Row:
+    """One thread's row, and its word of the header."""
+
+    def __init__(self, view: memoryview, header: memoryview, number: int) -> None:
+        self._header = header
+        self._number = _ACCEPTED + number
+        self._words = view.cast("Q")
+        self._text = view[_TEXT_START:_COUNTERS_START]
+        self._spent = time.thread_time_ns()
+        words = self._words
+        sequence = words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
+        words[_SEQUENCE] = sequence
+        for word in (*range(_SEQUENCE + 1, _WORDS), *range(_RUN, len(words))):
+            words[word] = 0
+        words[_SINCE] = time.monotonic_ns()
+        words[_PID] = os.getpid()
+        words[_SEQUENCE] = sequence + 1
+
+    def accepted(self) -> bool:
+        """A connection was taken from a listen queue; say whether it is known to have waited there for too long.
+
+        The count goes on from worker to worker of this slot.
+        """
+        header = self._header
+        header[self._number] += 1
+        stale = header[_STALE]
+        return bool(stale) and sum(header[_ACCEPTED : _ACCEPTED + min(header[_USED], len(header))]) <= stale
+
+    def begin(self, environ: Mapping[str, Any], host: str) -> None:
+        """A request begins to run."""
+        text = (
+            f"{environ['REQUEST_METHOD']}\0{host}\0{environ['gateway.application']}\0{environ.get('REMOTE_ADDR', '')}"
+            f"\0{environ.get('REMOTE_USER', '')}\0{environ['REQUEST_URI']}"
+        ).encode("latin-1", "replace")[:_LONGEST_TEXT]
+        length = environ.get("CONTENT_LENGTH")
+        words = self._words
+        sequence = words[_SEQUENCE]
+        words[_SEQUENCE] = sequence + 1
+        words[_BUSY] = 1
+        words[_SINCE] = time.monotonic_ns()
+        words[_LENGTH] = min(int(length), _LARGEST) if length else 0
+        words[_TEXT_SIZE] = len(text)
+        self._text[: len(text)] = text
+        words[_SEQUENCE] = sequence + 2
+
+    def end(self, label: int, status: int, waited: float | None) -> None:
+        """A request is over: the label of its host, its status, and for how many seconds it waited before, if known."""
+        now, spent = time.monotonic_ns(), time.thread_time_ns()
+        words = self._words
+        sequence = words[_SEQUENCE]
+        words[_SEQUENCE] = sequence + 1
+        if words[_BUSY]:
+            lasted = now - words[_SINCE]
+            words[_BUSY] = 0
+            words[_LASTED] = lasted
+            words[_RUN_SUM] += lasted
+            words[_RUN + bisect_left(_BOUNDS_NS, lasted)] += 1
+        words[_REQUESTS] += 1
+        words[_SINCE] = now
+        words[_CPU] = spent - self._spent
+        words[_ANSWERS + label * len(CLASSES) + min(status // 100, 5) - 1] += 1
+        if waited is not None:
+            nanoseconds = int(waited * 1e9)
+            words[_WAIT_SUM] += nanoseconds
+            words[_WAIT + bisect_left(_BOUNDS_NS, nanoseconds)] += 1
+        words[_SEQUENCE] = sequence + 2
+        self._spent = spent
+
+    def shed(self) -> None:
+        """A request was answered 503 because it has waited for too long."""
+        self._count(_SHED)
+
+    def gone(self) -> None:
+        """A request was not run because its client has left."""
+        self._count(_GONE)
+
+    def lose(self) -> None:
+        """A line of a log is lost."""
+        self._count(_LOST)
+
+    def is_meant(self) -> bool:
+        """Say whether the request that runs is the one that the master has named last (`Scoreboard.mean`)."""
+        return bool(self._words[_BUSY]) and self._words[_MEANT] == self._words[_REQUESTS] + 1
+
+    def _count(self, word: int) -> None:
+        words = self._words
+        sequence = words[_SEQUENCE]
+        words[_SEQUENCE] = sequence + 1
+        words[word] += 1
+        words[_SEQUENCE] = sequence + 2
+
+
+class Scoreboard:
+    """The master's side: the slots of a generation, to be read."""
+
+    def __init__(self, threads: int, hosts: Sequence[str]) -> None:
+        """`hosts` by label. Raises OSError."""
+        self.layout = Layout(threads, len(hosts))
+        self._hosts = tuple(hosts)
+        self._used = 0
+        self.fd = _anonymous_file()
+        os.ftruncate(self.fd, self.layout.start(SLOTS))
+        with contextlib.suppress(AttributeError):  # seals are Linux's
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+
+    def use(self, slot: int) -> None:
+        """A worker is about to have this slot."""
+        self._used = max(self._used, (slot + 1) * self.layout.threads)
+        self._write(_USED * 8, self._used)
+
+    def read(self, slot: int, pid: int) -> tuple[Activity, ...]:
+        """What the threads of a slot's worker are doing; NOTHING where another process has written it (a predecessor,
+        while a new worker starts), and where a row is never at rest, as a worker that died while it wrote leaves it.
+        """
+        rows = (self._row(slot, thread, _COUNTERS_START) for thread in range(self.layout.threads))
+        activities = (NOTHING if data is None else _activity(data) for data in rows)
+        return tuple(found if found.pid == pid else NOTHING for found in activities)
+
+    def counts(self, slot: int, pid: int) -> Counts:
+        """What a slot's worker has counted."""
+        counts = Counts()
+        for thread in range(self.layout.threads):
+            data = self._row(slot, thread, self.layout.row)
+            if data is not None and memoryview(data)[:_TEXT_START].cast("Q")[_PID] == pid:
+                counts.add(_counts(data, self._hosts))
+        return counts
+
+    def accepted(self) -> int:
+        """How many connections all workers of the generation have taken from the listen queues."""
+        data = os.pread(self.fd, self._used * 8, _ACCEPTED * 8)
+        return sum(memoryview(data).cast("Q"))
+
+    def mean(self, slot: int, thread: int, requests: int) -> None:
+        """Name the request that follows the first `requests` ones of a thread, for a signal to be about it.
+
+        The word stands outside what the sequence number guards.
+        """
+        row = self.layout.start(slot) + thread * self.layout.row
+        self._write(row + _MEANT * 8, (requests + 1) % (1 << 64))
+
+    def expire(self, accepted: int) -> None:
+        """Let the connections up to this one, counted as `accepted` counts, be known to have waited for too long."""
+        self._write(_STALE * 8, accepted)
+
+    def close(self) -> None:
+        """Close it; the workers' mappings stay."""
+        os.close(self.fd)
+
+    def _write(self, offset: int, word: int) -> None:
+        os.pwrite(self.fd, word.to_bytes(8, sys.byteorder), offset)
+
+    def _row(self, slot: int, thread: int, size: int) -> bytes | None:
+        start = self.layout.start(slot) + thread * self.layout.row
+        for _ in range(_READ_ATTEMPTS):
+            data = os.pread(self.fd, size, start)
+            if data[0] % 2 == 0 and os.pread(self.fd, 8, start) == data[:8]:
+                return data
+        return None
 
 
 def _anonymous_file() -> int:
@@ -61,92 +308,44 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-class Slot:
-    """The worker's side of its own slot."""
-
-    def __init__(self, fd: int, index: int) -> None:
-        self._mapping = mmap.mmap(fd, (index + 1) * _SLOT_SIZE)
-        start = index * _SLOT_SIZE
-        view = memoryview(self._mapping)[start : start + _SLOT_SIZE]
-        self._words = view[:_TEXT_START].cast("Q")
-        self._text = view[_TEXT_START:]
-        sequence = self._words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
-        self._words[_SEQUENCE] = sequence
-        self._words[_BUSY] = self._words[_REQUESTS] = self._words[_TEXT_SIZE] = self._words[_MEANT] = 0
-        self._words[_SINCE] = time.monotonic_ns()
-        self._words[_PID] = os.getpid()
-        self._words[_SEQUENCE] = sequence + 1
-
-    def lose(self) -> None:
-        """A line of a log is lost. The count goes on from worker to worker of this slot."""
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        words[_LOST] += 1
-        words[_SEQUENCE] = sequence + 2
-
-    def busy(self, method: str, host: str, uri: str) -> None:
-        """A request begins."""
-        text = f"{method} {host} {uri}".encode("latin-1", "replace")[:_LONGEST_TEXT]
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        words[_BUSY] = 1
-        words[_SINCE] = time.monotonic_ns()
-        words[_TEXT_SIZE] = len(text)
-        self._text[: len(text)] = text
-        words[_SEQUENCE] = sequence + 2
-
-    def idle(self) -> None:
-        """The request is over."""
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        words[_BUSY] = 0
-        words[_REQUESTS] += 1
-        words[_SINCE] = time.monotonic_ns()
-        words[_SEQUENCE] = sequence + 2
-
-    def is_meant(self) -> bool:
-        """Say whether the request that runs is the one that the master has named last (`Scoreboard.mean`)."""
-        return bool(self._words[_BUSY]) and self._words[_MEANT] == self._words[_REQUESTS] + 1
-
-
-class Scoreboard:
-    """The master's side: all slots of a pool, to be read."""
-
-    def __init__(self, slots: int) -> None:
-        self.fd = create(slots)
-        self._mapping = mmap.mmap(self.fd, slots * _SLOT_SIZE, prot=mmap.PROT_READ)
-
-    def read(self, index: int) -> Activity:
-        """Read one slot; NOTHING where it is never at rest, as a worker that died while it wrote leaves it."""
-        start = index * _SLOT_SIZE
-        for _ in range(_READ_ATTEMPTS):
-            before = self._mapping[start : start + 8]
-            data = self._mapping[start : start + _SLOT_SIZE]
-            if data[:8] == before and before[0] % 2 == 0 and self._mapping[start : start + 8] == before:
-                return _activity(data)
-        return NOTHING
-
-    def mean(self, index: int, requests: int) -> None:
-        """Name the request that follows the first `requests` ones of a slot's worker, for a signal to be about it.
-
-        It is the only word that the master writes, and it stands outside what the sequence number guards.
-        """
-        number = ((requests + 1) % (1 << 64)).to_bytes(8, sys.byteorder)
-        os.pwrite(self.fd, number, index * _SLOT_SIZE + _MEANT * 8)
-
-    def close(self) -> None:
-        """Unmap and close."""
-        self._mapping.close()
-        os.close(self.fd)
-
-
 def _activity(data: bytes) -> Activity:
-    words = memoryview(data)[:_TEXT_START].cast("Q")
-    size = min(words[_TEXT_SIZE], _LONGEST_TEXT)
-    method, _, rest = data[_TEXT_START : _TEXT_START + size].decode("latin-1").partition(" ")
-    host, _, uri = rest.partition(" ")
-    seconds = max(0.0, (time.monotonic_ns() - words[_SINCE]) / 1e9)
-    return Activity(words[_PID], bool(words[_BUSY]), words[_REQUESTS], seconds, method, host, uri, words[_LOST])
+    words = struct.unpack_from(f"={_WORDS}Q", data)
+    text = data[_TEXT_START : _TEXT_START + min(words[_TEXT_SIZE], _LONGEST_TEXT)].decode("latin-1")
+    method, host, application, address, user, uri = [*text.split("\0", _FIELDS - 1), *[""] * _FIELDS][:_FIELDS]
+    return Activity(
+        pid=words[_PID],
+        busy=bool(words[_BUSY]),
+        requests=words[_REQUESTS],
+        seconds=max(0.0, (time.monotonic_ns() - words[_SINCE]) / 1e9),
+        method=method,
+        host=host,
+        application=application,
+        address=address,
+        user=user,
+        uri=uri,
+        length=words[_LENGTH],
+        lasted=words[_LASTED] / 1e9,
+        cpu=words[_CPU] / 1e9,
+        shed=words[_SHED],
+    )
+
+
+def _counts(data: bytes, hosts: Sequence[str]) -> Counts:
+    words = memoryview(data).cast("Q")
+    answers = {
+        (host, name): count
+        for label, host in enumerate(hosts)
+        for number, name in enumerate(CLASSES)
+        if (count := words[_ANSWERS + label * len(CLASSES) + number])
+    }
+    return Counts(
+        requests=words[_REQUESTS] + bool(words[_BUSY]),
+        shed=words[_SHED],
+        gone=words[_GONE],
+        lost=words[_LOST],
+        run=list(words[_RUN:_WAIT]),
+        run_sum=words[_RUN_SUM] / 1e9,
+        wait=list(words[_WAIT:_ANSWERS]),
+        wait_sum=words[_WAIT_SUM] / 1e9,
+        answers=answers,
+    )

@@ -7,14 +7,13 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.app.bindings import labels
 from gateway.net.accesslog import open_log
 from gateway.net.listeners import Listener
 from gateway.process.launch import Identity
+from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity
 from gateway.settings import Application, ConfigError, Pool
-
-SLOTS = 16_384  # of a pool's scoreboard, which cannot grow: memory is taken by those alone that have been used
-STAND_IN = SLOTS - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +24,10 @@ class Setup:
     applications: tuple[Application, ...]
     identity: Identity | None
     listeners: tuple[Listener, ...]
+
+    def scoreboard(self) -> Scoreboard:
+        """Make the scoreboard of a generation. Raises OSError."""
+        return Scoreboard(self.pool.threads, list(labels(self.applications)))
 
 
 class Setups:
@@ -44,8 +47,8 @@ class Setups:
 
     def prepare(self, pool: Pool, applications: tuple[Application, ...]) -> Setup:
         """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
-        if 2 * pool.max_children > STAND_IN:
-            raise ConfigError(f"pools.{self._name}.max_children: a pool has at most {STAND_IN // 2} workers")
+        if 2 * pool.max_children > SLOTS:  # during a reload there are so many
+            raise ConfigError(f"pools.{self._name}.max_children: a pool has at most {SLOTS // 2} workers")
         if pool.access_log:
             _try_to_open(f"pools.{self._name}.access_log", pool.access_log)
         identity = pool_identity(pool)

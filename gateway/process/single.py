@@ -9,8 +9,9 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher, build
@@ -19,6 +20,7 @@ from gateway.app.loader import LoadError, call
 from gateway.net.accesslog import AccessLog, open_log
 from gateway.net.address import InheritedAddress
 from gateway.net.blocking import GO_ON, Driver
+from gateway.net.gate import Gate
 from gateway.net.listeners import open_listeners
 from gateway.process.launch import set_name
 from gateway.process.worker import allowed_clients, connection_factory, timeouts
@@ -30,10 +32,23 @@ _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, s
 
 @dataclass(frozen=True, slots=True)
 class _NoBoard:
-    """Nobody reads what a lone worker does."""
+    """Nobody reads what a lone worker does (`net.conversation.Board`)."""
 
-    def idle(self) -> None:
-        """See `net.blocking.Board`."""
+    def accepted(self) -> bool:
+        """Nobody knows how long connections have waited."""
+        return False
+
+    def begin(self, environ: Mapping[str, Any], host: str) -> None:
+        """Nothing to note."""
+
+    def end(self, label: int, status: int, waited: float | None) -> None:
+        """Nothing to note."""
+
+    def shed(self) -> None:
+        """Nothing to count."""
+
+    def gone(self) -> None:
+        """Nothing to count."""
 
 
 def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
@@ -76,6 +91,7 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
             dispatcher,
             timeouts=timeouts(pool),
             board=_NoBoard(),
+            gate=Gate(pool.queue_timeout, pool.protocol),
             access=access,
             allowed=allowed_clients(pool),
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import socket
 import subprocess
+from collections.abc import Callable
 
 from gateway import log
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
 from gateway.process.launch import Identity
 from gateway.process.output import PoolLogs
+from gateway.process.scoreboard import Scoreboard
 from gateway.process.task import Task
 from gateway.settings import Application, Binding
 
@@ -19,10 +21,13 @@ _APPLICATION = Application(name="stand-in", app="gateway.app.standin:application
 class StandIn:
     """The two processes, from their start to their end; a stand-in that cannot start either is only logged."""
 
-    def __init__(self, task: Task, slot: int, identity: Identity | None, loop: Loop, logs: PoolLogs) -> None:
-        """`slot` is one of the scoreboard's that the policy gives to no worker."""
+    def __init__(
+        self, task_with: Callable[[Scoreboard], Task], identity: Identity | None, loop: Loop, logs: PoolLogs
+    ) -> None:
+        """`task_with` makes the pool's task with a scoreboard; the stand-in's own is read by nobody. Raises OSError."""
+        self._board = Scoreboard(1, ["", "*"])
+        task = task_with(self._board)
         self._name = task.name
-        self._slot = slot
         self._loop = loop
         self._logs = logs
         self._zygote: Zygote | None = None
@@ -41,9 +46,9 @@ class StandIn:
         self._loop.forget(self._zygote.channel)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        self._worker = WorkerHandle(self._slot, 0, ours)
+        self._worker = WorkerHandle(0, 0, ours, self._board)
         with theirs, self._logs.for_worker(self._worker) as logs:
-            self._zygote.fork(self._slot, theirs, logs)
+            self._zygote.fork(self._worker.slot, theirs, logs)
         self._loop.watch(ours, self._hear)
         log.line(f"pool {self._name}: its workers cannot start; a stand-in answers 503", log.Level.ERROR)
 
@@ -60,6 +65,7 @@ class StandIn:
 
     def end(self) -> None:
         """End both processes; the master reaps them."""
+        self._board.close()
         if self._worker is not None:
             self._loop.forget(self._worker.channel)
             self._worker.channel.close()  # its end lets the worker finish what it has
@@ -71,5 +77,5 @@ class StandIn:
 
 def _without_application(task: Task) -> Task:
     """The pool's task without anything that is the application's: it may be what keeps the workers from starting."""
-    pool = dataclasses.replace(task.pool, on_worker_start="", preload=True, app_dir="/")
+    pool = dataclasses.replace(task.pool, on_worker_start="", preload=True, app_dir="/", threads=1)
     return dataclasses.replace(task, pool=pool, applications=(_APPLICATION,))

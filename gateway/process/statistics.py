@@ -1,16 +1,20 @@
-"""What a pool has seen since it was started, in the fields of PHP-FPM's status page."""
+"""What a pool has seen since it was started, in the fields of PHP-FPM's status page and a few more."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.net.queue import QueueDepth
 from gateway.process.handles import WorkerHandle
 from gateway.process.lifecycle import SERVING, WorkerState
 from gateway.process.policy import Worker
-from gateway.process.scoreboard import Activity, Scoreboard
+from gateway.process.recycling import resident_memory
+from gateway.process.scoreboard import BOUNDS, Activity, Counts
+
+ENDS = ("crashed", "idle", "recycled", "replaced", "stopped", "timeout")
 
 
 class Statistics:
@@ -18,13 +22,15 @@ class Statistics:
 
     def __init__(self) -> None:
         self._started = time.time()
-        self._requests_before = 0  # of workers that have ended
+        self.before = Counts()  # of workers that have ended
+        self._ended = Counter(dict.fromkeys(ENDS, 0))  # how many have, by cause
         self._max_active = 0
         self._max_queue = 0
 
-    def worker_ended(self, activity: Activity) -> None:
-        """Keep what an ended worker has served; its slot will be another's."""
-        self._requests_before += _requests(activity)
+    def worker_ended(self, counts: Counts, cause: str) -> None:
+        """Keep what an ended worker has counted, and the cause of its end, one of `ENDS`."""
+        self.before.add(counts)
+        self._ended[cause] += 1
 
     def sample(self, active: int, queued: int) -> None:
         """Take notice of how many workers are busy and how many connections wait."""
@@ -32,51 +38,77 @@ class Statistics:
         self._max_queue = max(self._max_queue, queued)
 
     def status(
-        self, handles: Mapping[int, WorkerHandle], workers: Mapping[int, Worker], board: Scoreboard, queue: QueueDepth
+        self, handles: Mapping[int, WorkerHandle], workers: Mapping[int, Worker], queue: QueueDepth
     ) -> dict[str, Any]:
-        """The pool's fields, and those of each of its workers; the mappings are by slot."""
-        activities = {slot: board.read(slot).of(handles[slot].pid) for slot in sorted(handles)}
-        serving = {slot for slot in activities if workers[slot].state in SERVING}
-        others = activities.keys() - serving
-        return {
-            **self.fields((activities[slot] for slot in serving), (activities[slot] for slot in others), queue),
-            "total_processes": len(activities),
-            "workers": [_worker(handles[slot], workers[slot].state, found) for slot, found in activities.items()],
-        }
-
-    def fields(self, serving: Iterable[Activity], others: Iterable[Activity], queue: QueueDepth) -> dict[str, Any]:
-        """The fields, by PHP-FPM's names with "_" for " "; `others` are workers that start or leave."""
-        serving = tuple(serving)
-        everyone = (*serving, *others)
-        active = sum(activity.busy for activity in everyone)
+        """The pool's fields, by PHP-FPM's names with "_" for " ", and each thread's; the mappings are by slot."""
+        activities = {slot: handle.activities() for slot, handle in sorted(handles.items())}
+        active = sum(any(thread.busy for thread in threads) for threads in activities.values())
+        serving = [threads for slot, threads in activities.items() if workers[slot].state in SERVING]
         self.sample(active, queue.waiting)
+        counts = Counts()
+        counts.add(self.before)
+        for handle in handles.values():
+            counts.add(handle.counts())
         return {
             "start_time": round(self._started),
             "start_since": int(time.time() - self._started),
-            "accepted_conn": self._requests_before + sum(map(_requests, everyone)),
+            "accepted_conn": counts.requests,
             "listen_queue": queue.waiting,
             "max_listen_queue": self._max_queue,
             "listen_queue_len": queue.limit,
-            "idle_processes": sum(not activity.busy for activity in serving),
+            "idle_processes": sum(not any(thread.busy for thread in threads) for threads in serving),
             "active_processes": active,
             "max_active_processes": self._max_active,
+            "total_processes": len(handles),
+            **_counted(counts),
+            "ended": dict(self._ended),
+            "workers": [
+                row
+                for slot, threads in activities.items()
+                for row in _rows(handles[slot], workers[slot].state, threads)
+            ],
         }
 
 
-def _requests(activity: Activity) -> int:
-    """Those that it has finished, and the one that it runs."""
-    return activity.requests + activity.busy
-
-
-def _worker(worker: WorkerHandle, state: WorkerState, activity: Activity) -> dict[str, Any]:
-    shown = state.value if state is not WorkerState.READY else "busy" if activity.busy else "idle"
+def _counted(counts: Counts) -> dict[str, Any]:
     return {
-        "pid": worker.pid,
-        "state": shown,
-        "generation": worker.generation,
-        "requests": activity.requests,
-        "method": activity.method,
-        "host": activity.host,
-        "uri": activity.uri,
-        "seconds": round(activity.seconds, 3),
+        "shed": counts.shed,
+        "gone": counts.gone,
+        "requests": [{"host": host, "class": name, "count": n} for (host, name), n in sorted(counts.answers.items())],
+        "run_time": _histogram(counts.run, counts.run_sum),
+        "queue_wait": _histogram(counts.wait, counts.wait_sum),
+        "log_lines_lost": counts.lost,
     }
+
+
+def _histogram(buckets: list[int], total: float) -> dict[str, Any]:
+    """Counts of the values up to each bound and over the one before, and the sum of all, in seconds."""
+    return {"buckets": list(zip((*BOUNDS, "+Inf"), buckets, strict=True)), "sum": round(total, 6)}
+
+
+def _rows(worker: WorkerHandle, state: WorkerState, threads: tuple[Activity, ...]) -> list[dict[str, Any]]:
+    """A row for each thread of a worker."""
+    since = time.monotonic() - worker.started
+    memory = resident_memory(worker.pid)
+    return [
+        {
+            "pid": worker.pid,
+            "thread": number,
+            "state": state.value if state is not WorkerState.READY else "busy" if found.busy else "idle",
+            "generation": worker.generation,
+            "start_time": round(time.time() - since),
+            "start_since": int(since),
+            "requests": found.requests,
+            "method": found.method,
+            "host": found.host,
+            "uri": found.uri,
+            "user": found.user,
+            "script": found.application,
+            "content_length": found.length,
+            "seconds": round(found.seconds, 3),
+            "request_duration": int((found.seconds if found.busy else found.lasted) * 1e6),
+            "last_request_cpu": 0.0 if found.busy or not found.lasted else round(100 * found.cpu / found.lasted, 2),
+            "last_request_memory": 0 if found.busy else memory,
+        }
+        for number, found in enumerate(threads)
+    ]

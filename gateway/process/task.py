@@ -20,6 +20,7 @@ class Task:
     listeners: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     scoreboard: int = -1
+    hosts: int = 1  # that the scoreboard counts apart
     slowlog: int = -1  # also where it is the error log
     relayed: bool = False  # standard output and error lead to the master, which stamps what comes
 

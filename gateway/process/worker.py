@@ -22,11 +22,12 @@ from gateway.app.dispatch import Dispatcher, Failure
 from gateway.net.accesslog import AccessLog
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
+from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.process import interrupting
 from gateway.process.channel import Channel
 from gateway.process.launch import die_with
-from gateway.process.scoreboard import Slot
+from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
 from gateway.protocol.events import Connection
 from gateway.protocol.fastcgi import FastCGIConnection
@@ -49,7 +50,7 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     for number in (1, 2):  # the master knows by now whose output it is
         os.dup2(logs[0], number)
     os.close(logs[0])
-    board = Slot(task.scoreboard, slot)
+    [board] = Slot(task.scoreboard, slot, Layout(task.pool.threads, task.hosts)).rows
     log.call_on_loss(board.lose)
     access = AccessLog(logs[1], task.pool, task.name, board.lose) if len(logs) > 1 else None
     try:
@@ -59,8 +60,7 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
         channel.send(json.dumps(report).encode())
         sys.stderr.flush()
         os._exit(1)  # at once, whatever threads the application has begun
-    dispatcher.on_request = board.busy
-    interrupting.obey(board, task.slowlog, task.pool.request_terminate_timeout)
+    interruption = interrupting.obey(board, task.slowlog, task.pool.request_terminate_timeout)
     driver = Driver(
         [socket.socket(fileno=fd) for fd in task.listeners],
         Channel(channel, access),
@@ -68,9 +68,11 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
         dispatcher,
         timeouts=timeouts(task.pool),
         board=board,
+        gate=Gate(task.pool.queue_timeout, task.pool.protocol),
         kept=KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept)),
         access=access,
         allowed=allowed_clients(task.pool),
+        interruption=interruption,
     )
     driver.watch()
     channel.send(json.dumps({"ready": True}).encode())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Application, Result
 from gateway.protocol.events import RequestHead, Role
 from gateway.settings import Binding
@@ -22,6 +23,11 @@ class MemoryExchange:
         self.leaves_after = leaves_after
         self.sent: list[bytes] = []  # b"" stands for a flush
         self.errors: list[str] = []
+        self.interruption = Interruption()
+        self.begun: list[tuple[str, int]] = []  # hosts and their labels
+
+    def begin(self, environ: Mapping[str, Any], host: str, label: int) -> None:
+        self.begun.append((host, label))
 
     def receive(self) -> bytes:
         piece = next(self.pieces, b"")

@@ -144,17 +144,18 @@ def test_a_refusal_by_the_protocol() -> None:
 
 
 def test_the_driver_learns_what_runs_before_it_runs() -> None:
-    order: list[Any] = []
+    begun: list[Any] = []
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        order.append("run")
+        begun.extend(served.exchange.begun)
         return answering([])(environ, start_response)
 
-    served = Served(application, on_request=lambda *request: order.append(request))
+    site = Site("it", application, label=7)
+    served = Served(entries=[(Binding(hostname="a.example"), site)])
     served.ask(REQUEST_METHOD="PUT", REQUEST_URI="/hello?x")
-    served.dispatcher.on_request = None
-    served.ask()
-    assert order == [("PUT", "a.example", "/hello?x"), "run", "run"]
+    assert begun == [("a.example", 7)]
+    served.ask(HTTP_HOST="unknown.example")
+    assert served.exchange.begun == []
 
 
 def test_what_an_application_prints_reaches_the_front_end_to_the_last_character() -> None:

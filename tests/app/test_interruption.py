@@ -8,17 +8,25 @@ from typing import Any
 import pytest
 
 import gateway
-from gateway.app.interruption import RequestTimeout, current
+from gateway.app.interruption import Interruption, RequestTimeout
 from gateway.app.wsgi import Result
-from tests.app.memory import Served, answering
+from tests.app.memory import MemoryExchange, Served, answering
 
 TEXT = [("Content-Type", "text/plain")]
+current = Interruption()
 
 
 def interrupt() -> None:
     """Do in the application what a signal does."""
     assert current.allowed
     current.interrupt("it has run too long")
+
+
+def ask(served: Served) -> Result:
+    """Ask in the thread that `current` is about."""
+    exchange = MemoryExchange()
+    exchange.interruption = current
+    return served.ask(exchange)
 
 
 def test_it_is_public_and_no_ordinary_exception() -> None:
@@ -28,7 +36,7 @@ def test_it_is_public_and_no_ordinary_exception() -> None:
 
 def test_before_the_first_byte_the_answer_is_504() -> None:
     served = Served(lambda environ, start_response: interrupt())
-    assert served.ask() == Result(504, complete=True)
+    assert ask(served) == Result(504, complete=True)
     assert served.exchange.body == b"Gateway Timeout\n"
     assert not current.allowed
 
@@ -45,7 +53,7 @@ def test_after_the_first_byte_the_answer_is_cut_and_the_body_closed() -> None:
             closed.append(current.allowed)
 
     served = Served(answering(Chunks()))
-    assert served.ask() == Result(200, complete=False)
+    assert ask(served) == Result(200, complete=False)
     assert closed == [False]
 
 
@@ -57,7 +65,7 @@ def test_caught_before_the_first_byte_it_is_504_all_the_same() -> None:
         return [b"an error page of the framework's own"]
 
     served = Served(application)
-    assert served.ask() == Result(504, complete=True)
+    assert ask(served) == Result(504, complete=True)
 
 
 def test_caught_after_the_first_byte_the_rest_is_the_applications() -> None:
@@ -69,13 +77,13 @@ def test_caught_after_the_first_byte_the_rest_is_the_applications() -> None:
         yield b"ended"
 
     served = Served(application)
-    assert served.ask() == Result(200, complete=True)
+    assert ask(served) == Result(200, complete=True)
     assert served.exchange.body == b"begun, ended"
 
 
 def test_the_next_request_knows_nothing_of_it() -> None:
-    Served(lambda environ, start_response: interrupt()).ask()
+    ask(Served(lambda environ, start_response: interrupt()))
     assert current.raised is not None
-    assert Served(answering([b"hello"])).ask() == Result(200, complete=True)
+    assert ask(Served(answering([b"hello"]))) == Result(200, complete=True)
     assert current.raised is None
     assert not current.allowed

@@ -8,7 +8,7 @@ import socket
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.net.blocking import Driver, IpAddress
 from gateway.net.conversation import Timeouts
+from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.protocol import records
 from gateway.protocol.client import Ended, ResponseReader, Stderr, Stdout, Truncated, encode_request, encode_stdin
@@ -33,13 +34,34 @@ hello = answering([b"hello"])
 
 
 class Board:
-    """Counts the requests that are over."""
+    """Notes what became of requests: label, status, and for how long they waited. `stale`: all that is accepted is."""
 
-    def __init__(self) -> None:
-        self.requests = 0
+    def __init__(self, *, stale: bool = False) -> None:
+        self.connections = 0
+        self.begun: list[str] = []
+        self.ended: list[tuple[int, int, float | None]] = []
+        self.turned_away: list[str] = []
+        self._stale = stale
 
-    def idle(self) -> None:
-        self.requests += 1
+    @property
+    def requests(self) -> int:
+        return len(self.ended)
+
+    def accepted(self) -> bool:
+        self.connections += 1
+        return self._stale
+
+    def begin(self, environ: Mapping[str, Any], host: str) -> None:
+        self.begun.append(environ["REQUEST_URI"])
+
+    def end(self, label: int, status: int, waited: float | None) -> None:
+        self.ended.append((label, status, waited))
+
+    def shed(self) -> None:
+        self.turned_away.append("shed")
+
+    def gone(self) -> None:
+        self.turned_away.append("gone")
 
 
 class Running:
@@ -55,9 +77,11 @@ class Running:
         kept: KeptQueue | None = None,
         allowed: Sequence[IpAddress] = (),
         max_body: int = 0,
+        stale: bool = False,
+        queue_timeout: float = 0,
     ) -> None:
         self.log: list[str] = []
-        self.board = Board()
+        self.board = Board(stale=stale)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         site = Site("it", application)
         dispatcher = Dispatcher(
@@ -72,6 +96,7 @@ class Running:
             dispatcher,
             timeouts=timeouts,
             board=self.board,
+            gate=Gate(queue_timeout, protocol),
             kept=kept,
             allowed=allowed,
         )

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.interruption import Interruption
 from gateway.net.conversation import Conversation, Timeouts
 from gateway.net.stream import Stream
 from gateway.protocol import records
 from gateway.protocol.client import encode_stdin
 from gateway.protocol.events import RequestHead
 from gateway.protocol.fastcgi import FastCGIConnection
-from tests.net.driving import ABORT, PATIENT, Front, driving, echo, head, stdin, whole
+from tests.net.driving import ABORT, PATIENT, Board, Front, driving, echo, head, stdin, whole
+from tests.waiting import wait_until
 
 CUT = bytes(records.HEADER_SIZE)  # the record of version 0 that shows a failure
 
@@ -95,9 +97,10 @@ def test_cut_body_raises_and_the_answer_is_no_whole_one(
     path: Path, ending: Callable[[Front], None], first: bytes
 ) -> None:
     application = Reading(first)
-    with driving(path, application, timeouts=Timeouts(20, 0.2, 20, 20)), Front(path) as front:
+    with driving(path, application, timeouts=Timeouts(20, 0.2, 20, 20)) as running, Front(path) as front:
         front.send(head(REQUEST_METHOD="POST", CONTENT_LENGTH="100") + encode_stdin("fastcgi", b"ten bytes."))
         assert first in front.socket.recv(65_536 if first else 0)
+        wait_until(lambda: running.board.begun)  # a request that is aborted before it runs never does
         ending(front)
         received = front.read()
     assert [type(read) for read in application.read] == [BodyCutShort]
@@ -196,7 +199,10 @@ def ends() -> Iterator[tuple[Conversation, socket.socket]]:
     event, *rest = connection.receive_data(whole())
     assert isinstance(event, RequestHead)
     with front, ours:
-        yield Conversation(Stream(ours), connection, event.id, PATIENT, rest), front
+        conversation = Conversation(
+            Stream(ours), connection, event.id, rest, timeouts=PATIENT, board=Board(), interruption=Interruption()
+        )
+        yield conversation, front
 
 
 def test_small_answer_is_one_write(ends: tuple[Conversation, socket.socket]) -> None:

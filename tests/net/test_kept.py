@@ -17,11 +17,11 @@ def test_a_connection_goes_through_with_what_was_not_read_of_it() -> None:
     assert handed is not None
     taken, had_request = handed
     assert had_request
-    assert taken.recv(100) == b"next request"
-    taken.sendall(b"answer")
+    assert taken.socket.recv(100) == b"next request"
+    taken.socket.sendall(b"answer")
     assert front.recv(100) == b"answer"
-    for sock in (front, taken):
-        sock.close()
+    for end in (front, taken):
+        end.close()
     queue.close()
 
 
@@ -42,8 +42,8 @@ def test_a_full_queue_refuses_and_loses_nothing() -> None:
     while (handed := queue.take()) is not None:
         taken.append(handed[0])
     assert len(taken) == given > 0
-    for sock in (front, ours, *taken):
-        sock.close()
+    for end in (front, ours, *taken):
+        end.close()
     queue.close()
 
 

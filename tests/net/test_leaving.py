@@ -98,7 +98,7 @@ def test_leaving_hands_on_what_waits_for_its_next_request(path: Path, kept: Kept
         running.tell(LEAVE)
         running.join()
         for one in (front, fresh):
-            with wait_until(kept.take)[0] as sock:
+            with wait_until(kept.take)[0].socket as sock:
                 assert not sock.get_inheritable()
                 assert one.is_open()
 
@@ -112,7 +112,7 @@ def test_leaving_finishes_its_request_then_hands_its_connection_on(path: Path, k
         gate.opened.set()
         assert front.answer().body == b"data"
         running.join()
-        with wait_until(kept.take)[0]:
+        with wait_until(kept.take)[0].socket:
             assert front.is_open()
 
 
@@ -124,7 +124,7 @@ def test_leaving_discards_a_body_before_it_hands_the_connection_on(path: Path, k
         wait_until(lambda: running.unread == 0)
         front.send(stdin(b"body"))
         running.join(1.5)  # and not when the connection's time is over
-        with wait_until(kept.take)[0]:
+        with wait_until(kept.take)[0].socket:
             assert front.is_open()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.process.handles import BadMessage, WorkerHandle, receive
+from gateway.process.scoreboard import Scoreboard
 
 
 @pytest.fixture
@@ -18,6 +19,13 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         yield ours, theirs
+
+
+@pytest.fixture
+def board() -> Iterator[Scoreboard]:
+    board = Scoreboard(1, [""])
+    yield board
+    board.close()
 
 
 def test_a_message_and_the_end(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -37,15 +45,15 @@ def test_what_is_no_message_is_refused(ends: tuple[socket.socket, socket.socket]
 
 
 @pytest.mark.parametrize("pid", [None, "1", True, 1.5, [], -1, 0, 1, 2**31, 2**70, os.getpid()])
-def test_only_a_child_is_believed(ends: tuple[socket.socket, socket.socket], pid: object) -> None:
-    worker = WorkerHandle(0, 1, ends[0])
+def test_only_a_child_is_believed(ends: tuple[socket.socket, socket.socket], board: Scoreboard, pid: object) -> None:
+    worker = WorkerHandle(0, 1, ends[0], board)
     with pytest.raises(BadMessage):
         worker.accept_pid(pid)
     assert worker.pid == 0
 
 
-def test_a_child_is_believed_once(ends: tuple[socket.socket, socket.socket]) -> None:
-    worker = WorkerHandle(0, 1, ends[0])
+def test_a_child_is_believed_once(ends: tuple[socket.socket, socket.socket], board: Scoreboard) -> None:
+    worker = WorkerHandle(0, 1, ends[0], board)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         worker.accept_pid(child.pid)
         assert worker.pid == child.pid

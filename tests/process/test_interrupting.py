@@ -10,29 +10,36 @@ from collections.abc import Iterator
 import pytest
 
 import gateway.app.answer
-from gateway.app.interruption import RequestTimeout, current
+from gateway.app.interruption import Interruption, RequestTimeout
 from gateway.process import interrupting
 from gateway.process.interrupting import INTERRUPT
-from gateway.process.scoreboard import Scoreboard, Slot
+from gateway.process.scoreboard import Row, Scoreboard, Slot
+
+GET = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "gateway.application": "a"}
 
 
 @pytest.fixture
 def board() -> Iterator[Scoreboard]:
-    board = Scoreboard(1)
+    board = Scoreboard(1, [""])
     yield board
     board.close()
 
 
 @pytest.fixture
-def slot(board: Scoreboard) -> Iterator[Slot]:
-    """A slot whose process takes the signals, and runs its first request."""
-    slot = Slot(board.fd, 0)
-    slot.busy("GET", "a", "/")
-    interrupting.obey(slot, 2, 5.0)
+def row(board: Scoreboard) -> Row:
+    """The row of a process that runs its first request."""
+    [row] = Slot(board.fd, 0, board.layout).rows
+    row.begin(GET, "a")
+    return row
+
+
+@pytest.fixture
+def current(row: Row) -> Iterator[Interruption]:
+    """That process takes the signals, and its application runs."""
+    current = interrupting.obey(row, 2, 5.0)
     current.allowed = True
-    yield slot
+    yield current
     current.allowed = False
-    current.raised = None
     signal.signal(INTERRUPT, signal.SIG_DFL)
     faulthandler.unregister(interrupting.WRITE_STACKS)
 
@@ -41,30 +48,30 @@ def send() -> None:
     os.kill(os.getpid(), INTERRUPT)
 
 
-def test_the_request_that_is_meant_is_interrupted_once(board: Scoreboard, slot: Slot) -> None:
-    board.mean(0, 0)
+def test_the_request_that_is_meant_is_interrupted_once(board: Scoreboard, row: Row, current: Interruption) -> None:
+    board.mean(0, 0, 0)
     with pytest.raises(RequestTimeout, match=r"request_terminate_timeout \(5 s\)"):
         send()
     send()
 
 
-def test_another_request_is_not(board: Scoreboard, slot: Slot) -> None:
-    slot.idle()
-    slot.busy("GET", "a", "/next")
-    board.mean(0, 0)
+def test_another_request_is_not(board: Scoreboard, row: Row, current: Interruption) -> None:
+    row.end(0, 200, None)
+    row.begin(GET, "a")
+    board.mean(0, 0, 0)
     send()
     assert current.raised is None
 
 
-def test_none_is_while_no_application_runs(board: Scoreboard, slot: Slot) -> None:
+def test_none_is_while_no_application_runs(board: Scoreboard, row: Row, current: Interruption) -> None:
     current.allowed = False
-    board.mean(0, 0)
+    board.mean(0, 0, 0)
     send()
     assert current.raised is None
 
 
-def test_between_steps_of_the_gateway_it_waits_for_the_next_signal(board: Scoreboard, slot: Slot) -> None:
-    board.mean(0, 0)
+def test_between_steps_of_the_gateway_it_waits_for_the_next_signal(board: Scoreboard, current: Interruption) -> None:
+    board.mean(0, 0, 0)
     of_the_gateway = compile("kill(pid, number)", gateway.app.answer.__file__, "exec")
     call = {"kill": os.kill, "pid": os.getpid(), "number": INTERRUPT}
     exec(of_the_gateway, call)

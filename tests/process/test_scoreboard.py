@@ -8,46 +8,124 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.process.scoreboard import NOTHING, Scoreboard, Slot
+from gateway.process.scoreboard import BOUNDS, NOTHING, Counts, Row, Scoreboard, Slot
 from tests.waiting import wait_until
+
+PID = os.getpid()
+GET = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "gateway.application": "shop"}
 
 
 @pytest.fixture
 def board() -> Iterator[Scoreboard]:
-    board = Scoreboard(4)
+    board = Scoreboard(2, ["", "a.example", "*.example"])
     yield board
     board.close()
 
 
+def rows(board: Scoreboard, slot: int = 0) -> tuple[Row, ...]:
+    """The rows of a new worker in this process."""
+    board.use(slot)
+    return Slot(board.fd, slot, board.layout).rows
+
+
 def test_a_new_slot_says_nothing(board: Scoreboard) -> None:
-    activity = board.read(2)
-    assert (activity.pid, activity.busy, activity.requests) == (0, False, 0)
+    assert board.read(2, PID) == (NOTHING, NOTHING)
+    assert board.counts(2, PID) == Counts()
+    assert board.accepted() == 0
 
 
 def test_what_a_worker_writes_is_read(board: Scoreboard) -> None:
-    slot = Slot(board.fd, 2)
-    slot.busy("POST", "shop.example", "/cart?item=caf\xe9")
-    activity = board.read(2)
-    assert (activity.pid, activity.busy, activity.requests) == (os.getpid(), True, 0)
-    assert (activity.method, activity.host, activity.uri) == ("POST", "shop.example", "/cart?item=caf\xe9")
-    assert 0 <= activity.seconds < 5
-    slot.idle()
-    assert (board.read(2).busy, board.read(2).requests) == (False, 1)
-    assert board.read(1).requests == 0
+    row, _ = rows(board, 2)
+    request = {
+        "REQUEST_METHOD": "POST",
+        "REQUEST_URI": "/cart?item=caf\xe9",
+        "CONTENT_LENGTH": "12",
+        "REMOTE_ADDR": "192.0.2.1",
+        "REMOTE_USER": "eve",
+    }
+    row.begin(GET | request, "a.example")
+    found, other = board.read(2, PID)
+    assert (found.pid, found.busy, found.requests, found.length) == (PID, True, 0, 12)
+    assert (found.method, found.host, found.uri) == ("POST", "a.example", "/cart?item=caf\xe9")
+    assert (found.application, found.address, found.user) == ("shop", "192.0.2.1", "eve")
+    assert 0 <= found.seconds < 5
+    assert not other.busy
+    row.end(1, 200, None)
+    found, _ = board.read(2, PID)
+    assert (found.busy, found.requests, found.uri) == (False, 1, "/cart?item=caf\xe9")
+    assert 0 < found.lasted < 5
+    assert 0 < found.cpu < 5
+    assert board.read(1, PID) == (NOTHING, NOTHING)
 
 
-def test_a_uri_longer_than_the_slot_is_cut(board: Scoreboard) -> None:
-    slot = Slot(board.fd, 0)
-    slot.busy("GET", "a", "/" + "x" * 5_000)
-    uri = board.read(0).uri
+def test_what_another_process_has_written_is_not_read(board: Scoreboard) -> None:
+    row, _ = rows(board)
+    row.begin(GET, "a.example")
+    row.end(1, 200, None)
+    assert board.read(0, PID + 1) == (NOTHING, NOTHING)
+    assert board.counts(0, PID + 1) == Counts()
+
+
+def test_requests_are_counted_by_host_and_class_and_time(board: Scoreboard) -> None:
+    first, second = rows(board)
+    for row, label, status, waited in ((first, 1, 200, 0.004), (first, 2, 404, None), (second, 1, 204, 70.0)):
+        row.begin(GET, "a.example")
+        row.end(label, status, waited)
+    second.end(0, 503, None)  # never run
+    second.begin(GET, "a.example")
+    first.shed()
+    first.gone()
+    second.lose()
+    counts = board.counts(0, PID)
+    assert counts.answers == {("a.example", "2xx"): 2, ("*.example", "4xx"): 1, ("", "5xx"): 1}
+    assert (counts.requests, counts.shed, counts.gone, counts.lost) == (5, 1, 1, 1)
+    assert (sum(counts.run), sum(counts.wait)) == (3, 2)
+    assert (counts.wait[BOUNDS.index(0.005)], counts.wait[-1]) == (1, 1)
+    assert counts.wait_sum == pytest.approx(70.004)
+    assert 0 < counts.run_sum < 5
+
+
+def test_counts_add_up() -> None:
+    total = Counts(answers={("a", "2xx"): 1})
+    total.add(Counts(requests=2, shed=1, gone=3, lost=4, run_sum=0.5, answers={("a", "2xx"): 2, ("b", "5xx"): 1}))
+    assert (total.requests, total.shed, total.gone, total.lost, total.run_sum) == (2, 1, 3, 4, 0.5)
+    assert total.answers == {("a", "2xx"): 3, ("b", "5xx"): 1}
+
+
+def test_a_status_that_is_none_is_counted_as_an_error(board: Scoreboard) -> None:
+    row, _ = rows(board)
+    row.end(0, 999, None)
+    assert board.counts(0, PID).answers == {("", "5xx"): 1}
+
+
+def test_a_connection_is_stale_up_to_the_count_that_the_master_names(board: Scoreboard) -> None:
+    first, second = *rows(board, 0)[:1], *rows(board, 3)[:1]
+    assert not first.accepted()
+    board.expire(3)
+    assert [second.accepted(), first.accepted(), second.accepted()] == [True, True, False]
+    assert board.accepted() == 4
+    board.expire(0)
+    assert not first.accepted()
+
+
+def test_a_uri_longer_than_the_row_is_cut(board: Scoreboard) -> None:
+    row, _ = rows(board)
+    row.begin(GET | {"REQUEST_URI": "/" + "x" * 5_000, "CONTENT_LENGTH": "9" * 30}, "a")
+    uri = board.read(0, PID)[0].uri
     assert uri.startswith("/xxx")
     assert len(uri) < 1_024
 
 
 def test_a_successor_begins_anew(board: Scoreboard) -> None:
-    Slot(board.fd, 0).busy("GET", "a", "/")
-    Slot(board.fd, 0)
-    assert (board.read(0).busy, board.read(0).requests) == (False, 0)
+    row, _ = rows(board)
+    row.accepted()
+    row.begin(GET, "a")
+    row.end(1, 200, 1.0)
+    row.begin(GET, "a")
+    rows(board)
+    assert not board.read(0, PID)[0].busy
+    assert board.counts(0, PID) == Counts()
+    assert board.accepted() == 1
 
 
 def test_no_worker_can_shrink_it_under_the_master(board: Scoreboard) -> None:
@@ -56,23 +134,29 @@ def test_no_worker_can_shrink_it_under_the_master(board: Scoreboard) -> None:
 
 
 def test_garbage_is_read_without_harm(board: Scoreboard) -> None:
-    os.pwrite(board.fd, b"\x01" + b"\xff" * 1_023, 0)
-    assert board.read(0) == NOTHING
-    os.pwrite(board.fd, b"\x02" + b"\xff" * 1_023, 0)
-    assert board.read(0).requests > 0
+    start = board.layout.start(0)
+    os.pwrite(board.fd, b"\x01" + b"\xff" * (board.layout.slot - 1), start)
+    assert board.read(0, PID)[0] == NOTHING
+    os.pwrite(board.fd, b"\x02" + b"\xff" * (board.layout.row - 1), start)
+    [found] = [thread for thread in board.read(0, (1 << 64) - 1) if thread.busy]
+    assert found.requests > 0
+    assert board.counts(0, (1 << 64) - 1).requests > 0
+    os.pwrite(board.fd, b"\xff" * board.layout.header, 0)
+    assert board.accepted() == 0  # none has been used as far as the master knows
 
 
 def test_a_reader_never_sees_half_of_a_change(board: Scoreboard) -> None:
+    board.use(0)
     pid = os.fork()
     if pid == 0:
-        slot = Slot(board.fd, 0)
+        row, _ = Slot(board.fd, 0, board.layout).rows
         while True:
             for letter in "ab":
-                slot.busy("GET", letter * 200, letter * 200)
+                row.begin(GET | {"REQUEST_URI": letter * 200}, letter * 200)
     seen = set()
 
     def both_seen() -> bool:
-        activities = (board.read(0) for _ in range(5_000))
+        activities = (board.read(0, pid)[0] for _ in range(5_000))
         seen.update((activity.host, activity.uri) for activity in activities if activity.busy)
         return len(seen) >= 2
 
@@ -85,20 +169,20 @@ def test_a_reader_never_sees_half_of_a_change(board: Scoreboard) -> None:
 
 
 def test_a_request_is_meant_only_while_it_runs(board: Scoreboard) -> None:
-    slot = Slot(board.fd, 1)
-    board.mean(1, 0)
-    assert not slot.is_meant()
-    slot.busy("GET", "a", "/")
-    assert slot.is_meant()
-    assert board.read(1).uri == "/"
-    slot.idle()
-    slot.busy("GET", "a", "/")
-    assert not slot.is_meant()
-    board.mean(1, board.read(1).requests)
-    assert slot.is_meant()
-    assert not Slot(board.fd, 1).is_meant()
+    _, row = rows(board, 1)
+    board.mean(1, 1, 0)
+    assert not row.is_meant()
+    row.begin(GET, "a")
+    assert row.is_meant()
+    assert board.read(1, PID)[1].uri == "/"
+    row.end(0, 200, None)
+    row.begin(GET, "a")
+    assert not row.is_meant()
+    board.mean(1, 1, board.read(1, PID)[1].requests)
+    assert row.is_meant()
+    assert not rows(board, 1)[1].is_meant()
 
 
 def test_a_count_that_no_worker_can_have_does_no_harm(board: Scoreboard) -> None:
-    board.mean(0, 2**64 - 1)
-    assert not Slot(board.fd, 0).is_meant()
+    board.mean(0, 0, 2**64 - 1)
+    assert not rows(board)[0].is_meant()
