@@ -430,6 +430,16 @@ def test_count_that_comes_late_makes_nothing_older() -> None:
     assert ages((0, 0, 3), (100, 2, 1), (200, 2, 1), (300, 3, 1), (400, 3, 1)) == [0, 100, 200, 0, 100]
 
 
+def test_what_had_arrived_by_a_moment_as_far_as_it_still_waits() -> None:
+    age = QueueAge()
+    age.sample(0, 5, 1)
+    age.sample(100, 5, 2)
+    age.sample(200, 5, 4)
+    assert [age.arrived_before(moment) for moment in (-1, 0, 150, 200, 1000)] == [0, 6, 7, 9, 9]
+    age.sample(300, 7, 2)
+    assert [age.arrived_before(moment) for moment in (150, 250)] == [0, 9]
+
+
 @settings(deadline=None)
 @given(
     events=st.lists(st.sampled_from(["arrive", "accept", "sample", "wait"]), max_size=300),
