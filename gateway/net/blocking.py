@@ -31,6 +31,7 @@ from gateway.protocol.events import Connection, Event, RequestHead, RequestRefus
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
 _PAUSE_SECONDS = 0.1  # without accepting, after the process or the system ran out of descriptors or memory
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
+_RESTED = 0.0001  # seconds: who has waited for an event that long has left none waiting
 _CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
 _RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
@@ -98,6 +99,7 @@ class Driver:
         self._peers: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}  # those of them that have sent nothing yet
         self._leaving = False
+        self._rested = False  # this worker was idle when the event came that it is about to handle
         self._paused_until = 0.0
         self._expiry = float("inf")  # no peer's deadline is earlier
         self._epoll = select.epoll()
@@ -105,7 +107,10 @@ class Driver:
     def run(self) -> None:
         """Serve until told to leave and every connection is finished, handed on, or out of time; after `watch`."""
         while not self._leaving or self._peers:
-            for fd, _ in self._epoll.poll(self._patience()):
+            asked = time.monotonic()
+            events = self._epoll.poll(self._patience())
+            self._rested = time.monotonic() - asked > _RESTED
+            for fd, _ in events:
                 peer = self._peers.get(fd)
                 if peer is not None:
                     self._serve(peer)
@@ -265,7 +270,10 @@ class Driver:
         self, peer: _Peer, head: RequestHead, conversation: Conversation, waited: float | None
     ) -> Result | None:
         """Do without the application what is not worth running any more; None for a request that is."""
-        if conversation.is_aborted or self._gate.has_left(peer.stream, body_ended=conversation.body_ended):
+        rested, self._rested = self._rested, False
+        if conversation.is_aborted or (
+            not rested and self._gate.has_left(peer.stream, body_ended=conversation.body_ended)
+        ):
             self._board.gone()
             return Result(_CLIENT_LEFT, complete=False)
         stale, peer.stale = peer.stale, False

@@ -11,6 +11,7 @@ from gateway.process.handles import WorkerHandle
 from gateway.settings import Pool
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")  # bytes
+_TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
 class Limits:
@@ -43,3 +44,12 @@ def resident_memory(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
     except OSError:
         return 0
+
+
+def processor_time(pid: int) -> float:
+    """The seconds of processor time that a process has used (proc(5), stat); 0 for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -26,13 +26,15 @@ from typing import Any
 
 SLOTS = 16_384  # of a generation: memory is taken by those alone that have been used
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+_CLASSES = len(CLASSES)
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)  # s, of histograms
 
-_WORDS = 15  # 64-bit words at the head of a row
+_WORDS = 14  # 64-bit words at the head of a row
 (
-    _SEQUENCE, _BUSY, _REQUESTS, _SINCE, _TEXT_SIZE, _PID, _LOST, _MEANT, _LENGTH, _CPU, _LASTED, _SHED, _GONE,
-    _RUN_SUM, _WAIT_SUM,
+    _SEQUENCE, _BUSY, _SINCE, _REQUESTS, _LASTED, _RUN_SUM, _WAIT_SUM, _TEXT_SIZE, _LENGTH,
+    _PID, _LOST, _SHED, _GONE, _MEANT,
 ) = range(_WORDS)  # fmt: skip
+_BEGIN, _END = struct.Struct("=8Q"), struct.Struct("=6Q")  # from _BUSY on: what changes with each request, in one go
 _TEXT_START = _WORDS * 8
 _COUNTERS_START = 1024  # bytes; the text is what lies before
 _LONGEST_TEXT = _COUNTERS_START - _TEXT_START
@@ -62,8 +64,8 @@ class Activity:
     user: str = ""
     uri: str = ""
     length: int = 0  # bytes of the request's body
-    lasted: float = 0.0  # seconds that the last request took, and
-    cpu: float = 0.0  # seconds of processor time for it
+    lasted: float = 0.0  # seconds that the last request took
+    ran: float = 0.0  # seconds that all have taken together
     shed: int = 0  # requests that it has turned away
 
 
@@ -108,7 +110,7 @@ class Layout:
     @property
     def row(self) -> int:
         """Bytes of a row."""
-        return (_ANSWERS + len(CLASSES) * self.hosts) * 8
+        return (_ANSWERS + _CLASSES * self.hosts) * 8
 
     @property
     def slot(self) -> int:
@@ -148,8 +150,9 @@ class Row:
         self._header = header
         self._number = _ACCEPTED + number
         self._words = view.cast("Q")
+        self._view = view
         self._text = view[_TEXT_START:_COUNTERS_START]
-        self._spent = time.thread_time_ns()
+        self._requests = self._lasted = self._run_sum = self._wait_sum = self._since = 0
         words = self._words
         sequence = words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
         words[_SEQUENCE] = sequence
@@ -176,38 +179,36 @@ class Row:
             f"\0{environ.get('REMOTE_USER', '')}\0{environ['REQUEST_URI']}"
         ).encode("latin-1", "replace")[:_LONGEST_TEXT]
         length = environ.get("CONTENT_LENGTH")
+        size = min(int(length), _LARGEST) if length else 0
+        self._since = since = time.monotonic_ns()
+        sums = self._requests, self._lasted, self._run_sum, self._wait_sum
         words = self._words
         sequence = words[_SEQUENCE]
         words[_SEQUENCE] = sequence + 1
-        words[_BUSY] = 1
-        words[_SINCE] = time.monotonic_ns()
-        words[_LENGTH] = min(int(length), _LARGEST) if length else 0
-        words[_TEXT_SIZE] = len(text)
+        _BEGIN.pack_into(self._view, _BUSY * 8, 1, since, *sums, len(text), size)
         self._text[: len(text)] = text
         words[_SEQUENCE] = sequence + 2
 
     def end(self, label: int, status: int, waited: float | None) -> None:
         """A request is over: the label of its host, its status, and for how many seconds it waited before, if known."""
-        now, spent = time.monotonic_ns(), time.thread_time_ns()
+        now = time.monotonic_ns()
+        self._requests += 1
         words = self._words
         sequence = words[_SEQUENCE]
         words[_SEQUENCE] = sequence + 1
-        if words[_BUSY]:
-            lasted = now - words[_SINCE]
-            words[_BUSY] = 0
-            words[_LASTED] = lasted
-            words[_RUN_SUM] += lasted
+        if self._since:  # else it was refused before it ran
+            self._lasted = lasted = now - self._since
+            self._since = 0
+            self._run_sum += lasted
             words[_RUN + bisect_left(_BOUNDS_NS, lasted)] += 1
-        words[_REQUESTS] += 1
-        words[_SINCE] = now
-        words[_CPU] = spent - self._spent
-        words[_ANSWERS + label * len(CLASSES) + min(status // 100, 5) - 1] += 1
         if waited is not None:
             nanoseconds = int(waited * 1e9)
-            words[_WAIT_SUM] += nanoseconds
+            self._wait_sum += nanoseconds
             words[_WAIT + bisect_left(_BOUNDS_NS, nanoseconds)] += 1
+        words[_ANSWERS + label * _CLASSES + min(status // 100, _CLASSES) - 1] += 1
+        sums = self._requests, self._lasted, self._run_sum, self._wait_sum
+        _END.pack_into(self._view, _BUSY * 8, 0, now, *sums)
         words[_SEQUENCE] = sequence + 2
-        self._spent = spent
 
     def shed(self) -> None:
         """A request was answered 503 because it has waited for too long."""
@@ -325,7 +326,7 @@ def _activity(data: bytes) -> Activity:
         uri=uri,
         length=words[_LENGTH],
         lasted=words[_LASTED] / 1e9,
-        cpu=words[_CPU] / 1e9,
+        ran=words[_RUN_SUM] / 1e9,
         shed=words[_SHED],
     )
 
@@ -336,7 +337,7 @@ def _counts(data: bytes, hosts: Sequence[str]) -> Counts:
         (host, name): count
         for label, host in enumerate(hosts)
         for number, name in enumerate(CLASSES)
-        if (count := words[_ANSWERS + label * len(CLASSES) + number])
+        if (count := words[_ANSWERS + label * _CLASSES + number])
     }
     return Counts(
         requests=words[_REQUESTS] + bool(words[_BUSY]),

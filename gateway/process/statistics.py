@@ -11,7 +11,7 @@ from gateway.net.queue import QueueDepth
 from gateway.process.handles import WorkerHandle
 from gateway.process.lifecycle import SERVING, WorkerState
 from gateway.process.policy import Worker
-from gateway.process.recycling import resident_memory
+from gateway.process.recycling import processor_time, resident_memory
 from gateway.process.scoreboard import BOUNDS, Activity, Counts
 
 ENDS = ("crashed", "idle", "recycled", "replaced", "stopped", "timeout")
@@ -89,7 +89,11 @@ def _histogram(buckets: list[int], total: float) -> dict[str, Any]:
 def _rows(worker: WorkerHandle, state: WorkerState, threads: tuple[Activity, ...]) -> list[dict[str, Any]]:
     """A row for each thread of a worker."""
     since = time.monotonic() - worker.started
-    memory = resident_memory(worker.pid)
+    memory, spent = resident_memory(worker.pid), processor_time(worker.pid)
+    ran = sum(thread.ran + thread.busy * thread.seconds for thread in threads)
+    share = (
+        min(100.0, round(100 * spent / ran, 2)) if ran else 0.0
+    )  # of all its requests: the last one's would cost them
     return [
         {
             "pid": worker.pid,
@@ -107,7 +111,7 @@ def _rows(worker: WorkerHandle, state: WorkerState, threads: tuple[Activity, ...
             "content_length": found.length,
             "seconds": round(found.seconds, 3),
             "request_duration": int((found.seconds if found.busy else found.lasted) * 1e6),
-            "last_request_cpu": 0.0 if found.busy or not found.lasted else round(100 * found.cpu / found.lasted, 2),
+            "last_request_cpu": 0.0 if found.busy else share,
             "last_request_memory": 0 if found.busy else memory,
         }
         for number, found in enumerate(threads)
