@@ -8,8 +8,6 @@ requests, and while the rest of an early-answered body is discarded, it waits in
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import select
 import socket
 import time
@@ -21,24 +19,22 @@ from gateway import log
 from gateway.app.dispatch import Dispatcher
 from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Result, refuse
+from gateway.net.acceptor import Acceptor, IpAddress
 from gateway.net.accesslog import AccessLog
 from gateway.net.conversation import Board, Conversation, Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
+from gateway.net.mover import Mover
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Connection, Event, RequestHead, RequestRefused, Violation
 
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
-_PAUSE_SECONDS = 0.1  # without accepting, after the process or the system ran out of descriptors or memory
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
 _RESTED = 0.0001  # seconds: who has waited for an event that long has left none waiting
 _CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
 _RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
 GO_ON = b"go on"
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Control(Protocol):
@@ -64,6 +60,11 @@ class _Peer:
     lingering: bool = False  # answered and shut down for writing: read to the end of the body, then closed
     discarding: bool = False  # answered and to be kept: read to the end of the body first
 
+    @property
+    def is_between_requests(self) -> bool:
+        """Nothing of a request has been read, and nothing of one is still to come: others can serve it as well."""
+        return self.connection.idle and self.connection.between_requests
+
 
 class Driver:
     """Serves connections of `listeners` until `control` becomes readable, then finishes what it has and returns."""
@@ -83,9 +84,8 @@ class Driver:
         allowed: Sequence[IpAddress] = (),
         interruption: Interruption | None = None,
     ) -> None:
-        self._listeners = {listener.fileno(): listener for listener in listeners}
-        for listener in listeners:
-            listener.setblocking(False)  # whatever socket.setdefaulttimeout the application has asked for
+        self._epoll = select.epoll()
+        self._acceptor = Acceptor(listeners, self._epoll, allowed)
         self._control = control
         self._new_connection = new_connection
         self._dispatcher = dispatcher
@@ -95,14 +95,13 @@ class Driver:
         self._interruption = interruption or Interruption()
         self._kept = kept
         self._access = access
-        self._allowed = frozenset(allowed)
         self._peers: dict[int, _Peer] = {}
         self._fresh: dict[int, _Peer] = {}  # those of them that have sent nothing yet
         self._leaving = False
         self._rested = False  # this worker was idle when the event came that it is about to handle
-        self._paused_until = 0.0
+        self._running: _Peer | None = None  # whose request the application has
+        self._mover = Mover.create(self._hand_on_idle) if kept is not None else None
         self._expiry = float("inf")  # no peer's deadline is earlier
-        self._epoll = select.epoll()
 
     def run(self) -> None:
         """Serve until told to leave and every connection is finished, handed on, or out of time; after `watch`."""
@@ -110,15 +109,17 @@ class Driver:
             asked = time.monotonic()
             events = self._epoll.poll(self._patience())
             self._rested = time.monotonic() - asked > _RESTED
+            if len(events) > 1:
+                self._share([fd for fd, _ in events])
             for fd, _ in events:
                 peer = self._peers.get(fd)
                 if peer is not None:
                     self._serve(peer)
-                elif fd in self._listeners:
-                    self._accept(self._listeners[fd])
+                elif fd in self._acceptor:
+                    self._accept(fd)
                 elif fd == self._control.fileno():
                     self._obey()
-                elif self._kept is not None and not self._leaving:
+                elif self._kept is not None and fd == self._kept.fileno() and not self._leaving:
                     self._adopt(self._kept)
             self._look_at_the_clock()
         self._epoll.close()
@@ -128,29 +129,19 @@ class Driver:
     def watch(self) -> None:
         """Begin to be woken for what comes: from here on the worker counts as ready."""
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
-        self._watch_listeners()
+        self._acceptor.watch()
         if self._kept is not None:
             self._epoll.register(self._kept.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
-    def _watch_listeners(self) -> None:
-        for fd in self._listeners:
-            # Exclusive: of the pool's idle workers one is woken for one connection, not all (epoll_ctl(2)).
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
-
-    def _accept(self, listener: socket.socket) -> bool:
+    def _accept(self, listener: int) -> bool:
         """Take one connection; False when there was none for this worker."""
-        try:
-            sock, address = listener.accept()
-        except OSError as error:
-            if error.errno in _EXHAUSTED:
-                self._pause(error)
+        accepted = self._acceptor.accept(listener)
+        if accepted is None:
             return False
         stale = self._board.accepted()
-        if self._allowed and not self._may_connect(address):
-            log.line(f"connection from {address[0]} refused: not in listen_allowed_clients", log.Level.WARNING)
-            sock.close()
-            return True
-        self._welcome(Stream(sock, address), self._timeouts.head, stale=stale)
+        stream = self._acceptor.admit(*accepted)
+        if stream is not None:
+            self._welcome(stream, self._timeouts.head, stale=stale)
         return True
 
     def _adopt(self, kept: KeptQueue) -> None:
@@ -168,23 +159,17 @@ class Driver:
             self._fresh[peer.stream.fd] = peer
         self._serve(peer)
 
-    def _may_connect(self, address: Sequence[str] | bytes) -> bool:
-        if not isinstance(address, tuple):
-            return True  # a Unix socket's peer: the permissions of its file have decided
-        ip = ipaddress.ip_address(address[0].partition("%")[0])
-        return (getattr(ip, "ipv4_mapped", None) or ip) in self._allowed
+    def _share(self, ready: Sequence[int]) -> None:
+        """Let another worker have one of several connections with requests, unless one waits for a taker already."""
+        peers = [peer for fd in ready if (peer := self._peers.get(fd)) is not None and peer.is_between_requests]
+        if len(peers) > 1 and self._kept is not None and not self._kept.waiting():
+            self._hand_on(peers[-1])
 
-    def _pause(self, error: OSError) -> None:
-        """Stop accepting for a moment: the connection stays queued, and asking again at once would spin."""
-        log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE_SECONDS:g} s", log.Level.WARNING)
-        if not self._leaving:
-            self._forget_listeners()
-        self._paused_until = time.monotonic() + _PAUSE_SECONDS
-
-    def _forget_listeners(self) -> None:
-        if not self._paused_until:
-            for fd in self._listeners:
-                self._epoll.unregister(fd)
+    def _hand_on_idle(self) -> None:
+        """Let others have what waits for its next request: this one takes long. Called in the thread of the mover."""
+        for peer in list(self._peers.values()):
+            if peer is not self._running and peer.is_between_requests and not self._hand_on(peer):
+                return
 
     # -- one connection -----------------------------------------------------------------------------------------------
 
@@ -250,7 +235,7 @@ class Driver:
             keep = head.keep_conn
             peer.discarding = False
             waited = self._gate.waited(peer.stream, head.params)
-            result = self._turn_away(peer, head, conversation, waited) or self._dispatcher.handle(head, conversation)
+            result = self._turn_away(peer, head, conversation, waited) or self._run(peer, head, conversation)
         else:
             keep = False
             result = self._dispatcher.refuse(head.status, head.reason, conversation)
@@ -265,6 +250,17 @@ class Driver:
             self._close(peer)
         if self._interruption.raised is not None and not self._leaving:
             self._leave(handing_on=True)  # what the application was in the middle of may have stayed half done
+
+    def _run(self, peer: _Peer, head: RequestHead, conversation: Conversation) -> Result:
+        """Let the application answer, and nobody wait for that."""
+        if self._mover is None or len(self._peers) == 1:
+            return self._dispatcher.handle(head, conversation)
+        self._running = peer
+        self._mover.begin()
+        try:
+            return self._dispatcher.handle(head, conversation)
+        finally:
+            self._mover.end()
 
     def _turn_away(
         self, peer: _Peer, head: RequestHead, conversation: Conversation, waited: float | None
@@ -332,17 +328,17 @@ class Driver:
 
     def _patience(self) -> float:
         """Seconds until the next deadline; -1 for none."""
-        next_look = min(self._expiry, self._paused_until or self._expiry)
+        next_look = min(self._expiry, self._acceptor.resumes or self._expiry)
         return -1 if next_look == float("inf") else max(0.0, next_look - time.monotonic())
 
     def _look_at_the_clock(self) -> None:
-        if self._expiry == float("inf") and not self._paused_until:
+        resumes = self._acceptor.resumes
+        if self._expiry == float("inf") and not resumes:
             return
         now = time.monotonic()
-        if self._paused_until and now >= self._paused_until:
-            self._paused_until = 0.0
-            if not self._leaving:
-                self._watch_listeners()
+        if resumes and now >= resumes:
+            self._acceptor.resumes = 0.0
+            self._acceptor.watch()
         if now >= self._expiry:
             for peer in [peer for peer in self._peers.values() if now >= peer.deadline]:
                 self._expire(peer, now)
@@ -362,7 +358,7 @@ class Driver:
     def _leave(self, *, handing_on: bool) -> None:
         """Take no new connections; hand on, or close, those that are between two requests."""
         self._epoll.unregister(self._control.fileno())
-        self._forget_listeners()
+        self._acceptor.forget()
         if self._kept is not None:
             self._epoll.unregister(self._kept.fileno())
         if not handing_on:
@@ -372,12 +368,12 @@ class Driver:
         # the workers leave, nobody else will come for any that is queued.
         if self._kept is not None:
             self._adopt(self._kept)
-        for listener in self._listeners.values():
+        for listener in self._acceptor.descriptors:
             for _ in range(1 if handing_on else _LAST_ACCEPTS):
                 if not self._accept(listener):
                     break
         for peer in list(self._peers.values()):
-            if peer.connection.idle and peer.connection.between_requests and not self._hand_on(peer) and peer.kept:
+            if peer.is_between_requests and not self._hand_on(peer) and peer.kept:
                 self._close(peer)
 
     def _hand_on(self, peer: _Peer) -> bool:

@@ -15,7 +15,8 @@ from typing import Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
-from gateway.net.blocking import Driver, IpAddress
+from gateway.net.acceptor import IpAddress
+from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue

@@ -1,0 +1,78 @@
+"""The listeners of a worker in its epoll set: accept(2), whom it lets in, and what it does when it can take no more."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import select
+import socket
+import time
+from collections.abc import Sequence
+
+from gateway import log
+from gateway.net.stream import Peer, Stream
+
+_PAUSE = 0.1  # seconds without accepting, after the process or the system ran out of descriptors or memory
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Acceptor:
+    """Takes connections from listeners that many processes watch."""
+
+    def __init__(self, listeners: Sequence[socket.socket], epoll: select.epoll, allowed: Sequence[IpAddress]) -> None:
+        """`allowed`: who may connect over TCP; empty for everyone."""
+        self._listeners = {listener.fileno(): listener for listener in listeners}
+        for listener in listeners:
+            listener.setblocking(False)  # whatever socket.setdefaulttimeout the application has asked for
+        self._epoll = epoll
+        self._allowed = frozenset(allowed)
+        self._watching = False
+        self.resumes = 0.0  # when to watch again after a pause, on the monotonic clock; 0 where there is none
+
+    def __contains__(self, fd: int) -> bool:
+        """Say whether `fd` is a listener's."""
+        return fd in self._listeners
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those of the listeners."""
+        return tuple(self._listeners)
+
+    def watch(self) -> None:
+        """Be woken for connections."""
+        for fd in self._listeners:
+            # Exclusive: of the pool's idle workers one is woken for one connection, not all (epoll_ctl(2)).
+            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+        self._watching = True
+
+    def forget(self) -> None:
+        """Be woken no longer."""
+        self.resumes = 0.0
+        if self._watching:
+            for fd in self._listeners:
+                self._epoll.unregister(fd)
+        self._watching = False
+
+    def accept(self, fd: int) -> tuple[socket.socket, Peer] | None:
+        """Take one connection; None when there was none for this worker."""
+        try:
+            return self._listeners[fd].accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED and self._watching:
+                # The connection stays queued, and asking again at once would spin.
+                log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE:g} s", log.Level.WARNING)
+                self.forget()
+                self.resumes = time.monotonic() + _PAUSE
+            return None
+
+    def admit(self, sock: socket.socket, peer: Peer) -> Stream | None:
+        """Let a connection in, or close that of somebody who may not connect."""
+        if self._allowed and isinstance(peer, tuple):  # of a Unix socket's peer its file's permissions have decided
+            ip = ipaddress.ip_address(peer[0].partition("%")[0])
+            if (getattr(ip, "ipv4_mapped", None) or ip) not in self._allowed:
+                log.line(f"connection from {peer[0]} refused: not in listen_allowed_clients", log.Level.WARNING)
+                sock.close()
+                return None
+        return Stream(sock, peer)
