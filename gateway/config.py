@@ -17,7 +17,7 @@ from gateway.net.address import InheritedAddress, UnixAddress, parse_address
 from gateway.parsing import parse
 from gateway.settings import ConfigError, Gateway, Pool, Settings
 from gateway.sites import Sites
-from gateway.tables import Owners, Report, applications, check_listener, pool_tables
+from gateway.tables import Owners, Report, applications, check_console, check_listener, pool_tables
 
 HOW_TO_NAME = "provide a WSGI application as module:callable or a settings file"
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*(\(\))?\Z")
@@ -128,6 +128,7 @@ def _interpret(
     pools = _with_flags(pools, flags, mistakes.append)
     gateway = dataclasses.replace(gateway, **_flag_values(Gateway, flags, mistakes.append))
     addresses: dict[str, str] = {}
+    check_console(gateway, addresses, report)
     pools = _with_listeners(pools, inherited if "listen" not in flags else "", addresses, report)
     owners: Owners = {}
     own = applications(raw, pools, report, _reporter(problems, source), owners)
@@ -210,8 +211,9 @@ def _with_listeners(pools: dict[str, Pool], inherited: str, owners: dict[str, st
         for address in pool.listen:
             check_listener(name, pool, address, owners, report)
     if "systemd" in owners and any(address.startswith("systemd:") for address in owners):
+        greedy = next(name for name, pool in pools.items() if "systemd" in pool.listen)
         report(
-            f'pools.{owners["systemd"]}.listen: "systemd" takes every socket, also those that are named; '
+            f'pools.{greedy}.listen: "systemd" takes every socket, also those that are named; '
             "write systemd:NAME here, too"
         )
     return pools

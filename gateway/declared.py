@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.app.accessformat import compile_format
-from gateway.net.address import UnixAddress, parse_address
+from gateway.net.address import InheritedAddress, UnixAddress, parse_address
 from gateway.settings import Application, Binding, Gateway, Pool
 
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -180,9 +180,11 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
             parse_address(address)
     elif field.name == "control" and value and not isinstance(parse_address(value), UnixAddress):
         raise ValueError(f'"{value}" is no Unix socket; write its path, as in "/run/gateway/control.sock"')
-    elif field.name == "listen_mode" and not _OCTAL.match(value):
+    elif field.name == "status_listen" and value:
+        _check_status_listen(value)
+    elif field.name in ("listen_mode", "status_listen_mode") and not _OCTAL.match(value):
         raise ValueError(f'"{value}" is no mode; write three octal digits after a 0, as in "0660"')
-    elif field.name == "listen_allowed_clients":
+    elif field.name in ("listen_allowed_clients", "status_listen_allowed_clients"):
         for client in value:
             _check_ip(client)
     elif field.name == "access_format":
@@ -195,6 +197,11 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
         for name in value:
             if not name or "=" in name:
                 raise ValueError(f'"{name}" is no name of an environment variable; write NAME = "value"')
+
+
+def _check_status_listen(text: str) -> None:
+    if parse_address(text) == InheritedAddress(None):
+        raise ValueError('"systemd" takes the sockets of every pool as well; write the one that is meant, systemd:NAME')
 
 
 def _check_ip(text: str) -> None:
@@ -224,8 +231,8 @@ binding, the second by name is left out.
 
 `gateway reload` and SIGHUP read the settings again: pools whose settings have changed get them with their new workers,
 new pools start, pools that are gone finish their requests and end. Nothing changes when the settings file itself has a
-mistake; an included file with a mistake goes on as it was before. Changes of `control`, `pid_file`, `error_log` and a
-pool's `protocol` need a new start; name `control` where the first pool's `listen` may change.
+mistake; an included file with a mistake goes on as it was before. Changes of `control`, `pid_file`, `error_log`,
+`status_…` and a pool's `protocol` need a new start; name `control` where the first pool's `listen` may change.
 
 `gateway check --dump` prints all settings in force.
 

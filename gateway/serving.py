@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from gateway.config import runtime_directory
-from gateway.settings import ConfigError, Pool, Settings
+from gateway.settings import ConfigError, Settings
 
 Reread = Callable[[], tuple[Settings, Sequence[str]]]
 
@@ -16,7 +16,7 @@ def supervise(settings: Settings, problems: Sequence[str] = (), reread: Reread |
     from gateway.process import supervisor
 
     refuse_root(settings)
-    _make_runtime_directory(list(settings.pools.values()))
+    _make_runtime_directory(settings)
     return supervisor.serve(settings, problems, reread and _guarded(reread))
 
 
@@ -44,8 +44,9 @@ def refuse_root(settings: Settings) -> None:
             )
 
 
-def _make_runtime_directory(pools: Sequence[Pool]) -> None:
+def _make_runtime_directory(settings: Settings) -> None:
     """Make /run/gateway for root: /run is empty after each start of the machine."""
     directory = runtime_directory()
-    if os.geteuid() == 0 and any(os.path.dirname(listen) == directory for pool in pools for listen in pool.listen):
+    addresses = [settings.gateway.status_listen, *(a for pool in settings.pools.values() for a in pool.listen)]
+    if os.geteuid() == 0 and any(os.path.dirname(address) == directory for address in addresses):
         os.makedirs(directory, 0o755, exist_ok=True)

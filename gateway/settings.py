@@ -148,6 +148,12 @@ class Gateway:
     error_log: str = setting("stderr", "file of the error log, or stderr")
     error_log_format: str = setting("text", "lines of text, or a JSON object in each line", choices=("text", "json"))
     process_max: int = setting(0, "workers that all pools together may want; 0 for no limit", at_least=0)
+    status_listen: str = setting(
+        "", "address where the console answers /status, /ping and /metrics over FastCGI; none by default"
+    )
+    status_listen_mode: str = setting("0660", "permissions of its Unix socket, octal")
+    status_listen_allowed_clients: tuple[str, ...] = setting((), "IP addresses that may connect to it over TCP")
+    status_user: str = setting("", "user that the console runs as, started by root; default: the first pool's")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.app.bindings import Place, canonical_host, canonical_path, canonical_port, place
 from gateway.declared import read_table
 from gateway.net.address import TcpAddress, parse_address
-from gateway.settings import Application, Binding, Pool
+from gateway.settings import Application, Binding, Gateway, Pool
 
 Report = Callable[[str], None]
 Owners = dict[tuple[str, Place], str]  # the application that has a pool's binding, in words
@@ -40,15 +40,31 @@ def pool_tables(raw: dict[str, Any], report: Report, **defaults: Any) -> dict[st
 
 
 def check_listener(name: str, pool: Pool, text: str, owners: dict[str, str], report: Report) -> None:
-    """Check one address of a pool, which is put among `owners` (pools by address)."""
+    """Check one address of a pool, which is put among `owners` (in words, by address)."""
+    _claim_address(f"pools.{name}.listen", text, f"the pool {name}", owners, report)
+    _check_reach(f"pools.{name}.listen", text, pool.listen_allowed_clients, report)
+
+
+def check_console(gateway: Gateway, owners: dict[str, str], report: Report) -> None:
+    """Check the console's address in the same way; no pool may have it."""
+    if gateway.status_listen:
+        _claim_address("gateway.status_listen", gateway.status_listen, "the console", owners, report)
+        _check_reach("gateway.status_listen", gateway.status_listen, gateway.status_listen_allowed_clients, report)
+
+
+def _claim_address(place: str, text: str, owner: str, owners: dict[str, str], report: Report) -> None:
+    address = str(parse_address(text))
+    if address in owners:
+        report(f"{place}: {owners[address]} listens on {text} already; name another address")
+    owners[address] = owner
+
+
+def _check_reach(place: str, text: str, allowed: tuple[str, ...], report: Report) -> None:
     address = parse_address(text)
-    if str(address) in owners:
-        report(f"pools.{name}.listen: the pool {owners[str(address)]} listens on {text} already; name another address")
-    owners[str(address)] = name
-    if isinstance(address, TcpAddress) and not address.ip.is_loopback and not pool.listen_allowed_clients:
+    if isinstance(address, TcpAddress) and not address.ip.is_loopback and not allowed:
         report(
-            f"pools.{name}.listen: {text} can be reached from other machines; name the front-ends that may connect in "
-            "listen_allowed_clients, or listen on 127.0.0.1 or a Unix socket"
+            f"{place}: {text} can be reached from other machines; name the front-ends that may connect in "
+            f"{place.rpartition('.')[2]}_allowed_clients, or listen on 127.0.0.1 or a Unix socket"
         )
 
 

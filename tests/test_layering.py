@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "net": {"net", "protocol", "app", "settings", "log"},
     "process": WORKER,
     "front": {"front", "net", "app", "protocol", "settings", "config", "log"},
+    "console": {"console", "metrics", "net", "app", "protocol", "settings", "log"},
     "compat": {"compat", "front.development"} | WORKER,
     "declared": {"settings", "net.address", "app.accessformat"},
     "parsing": {"settings"},
@@ -31,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sites": {"declared", "parsing", "settings", "tables"},
     "config": {"config", "declared", "parsing", "settings", "sites", "tables", "net.address"},
     "dump": {"settings"},
+    "metrics": set(),
 }
-COMMANDS = {"__init__", "__main__", "asking", "flags", "serving", "metrics", "spawn", "statustable", "watching"}
+COMMANDS = {"__init__", "__main__", "asking", "flags", "serving", "spawn", "statustable", "watching"}
 
 NEVER_IN_PROTOCOL = {"socket", "select", "os", "time", "threading", "asyncio", "logging", "subprocess", "signal"}
 NEVER_IN_APP = {"socket", "select", "selectors", "asyncio", "logging", "subprocess", "signal", "multiprocessing"}

@@ -98,6 +98,7 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
         chosen,
         pools=list(pools.values()),
         sites=_sites(settings, pools),
+        console=_console(settings),
         max_body_kilobytes=max(1, max((-(-pool.max_body // 1024) for pool in settings.pools.values()), default=0)),
         types=TYPES,
         underscored=list(_underscored(_TRUSTED)),
@@ -203,13 +204,35 @@ class _Backend:
 def _pool(name: str, pool: Pool) -> _Backend:
     if pool.protocol != "fastcgi":
         raise ConfigError(f"pools.{name}.protocol: the configurations speak FastCGI; set it to fastcgi")
-    address = pool.listen[0] if pool.listen else "systemd"
+    backend = _backend(name, pool.max_body, pool.listen[0] if pool.listen else "systemd")
+    if backend is None:
+        raise ConfigError(
+            f"pools.{name}.listen: a front-end has to be told where {name!r} listens; name a path or IP:PORT"
+        )
+    return backend
+
+
+def _backend(name: str, max_body: int, address: str) -> _Backend | None:
+    """What listens at `address`; None for a socket whose place is known to whoever opens it alone."""
     if address.startswith("unix:") or "/" in address:
-        return _Backend(name, pool.max_body, socket=address.removeprefix("unix:"))
+        return _Backend(name, max_body, socket=address.removeprefix("unix:"))
     parsed = parse_address(address)
     if isinstance(parsed, TcpAddress):
-        return _Backend(name, pool.max_body, host=str(parsed.ip), port=parsed.port)
-    raise ConfigError(f"pools.{name}.listen: a front-end has to be told where {name!r} listens; name a path or IP:PORT")
+        return _Backend(name, max_body, host=str(parsed.ip), port=parsed.port)
+    return None
+
+
+def _console(settings: Settings) -> _Backend | None:
+    """Where /status, /ping and /metrics are answered, if anywhere."""
+    address = settings.gateway.status_listen
+    if not address:
+        return None
+    console = _backend("console", 0, address)
+    if console is None:
+        raise ConfigError(
+            f"gateway.status_listen: a front-end has to be told where {address} listens; name a path or IP:PORT"
+        )
+    return console
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Start a zygote in whatever interpreter runs this file: load the package `gateway` from beside it, and nothing else
-of where that lies, so that a pool's own virtual environment gains none of gateway's neighbours.
+"""Start a zygote, or the console, in whatever interpreter runs this file: load the package `gateway` from beside it,
+and nothing else of where that lies, so that a pool's own virtual environment gains none of gateway's neighbours.
 
-Run as `python boot.py CHANNEL_FD`, as the pool's user. The syntax is kept to what an old Python 3 can parse as well,
-for its refusal has to reach the operator.
+Run as `python boot.py MODULE CHANNEL_FD`, as the pool's user. The syntax is kept to what an old Python 3 can parse as
+well, for its refusal has to reach the operator.
 """
 
 import importlib.util
@@ -28,6 +28,4 @@ if __name__ == "__main__":
         sys.exit("gateway: %s is Python %d.%d; a pool needs 3.11 or newer" % ((sys.executable,) + sys.version_info[:2]))
     del sys.path[0]  # this file's own folder, put there because it was run as a script
     load_package()
-    from gateway.process import zygote
-
-    zygote.main(int(sys.argv[1]))
+    importlib.import_module(sys.argv[1]).main(int(sys.argv[2]))

@@ -20,6 +20,7 @@ from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
 from gateway.process.scoreboard import Activity, Counts, Scoreboard
 from gateway.process.task import Task
+from gateway.settings import Pool
 
 BOOT = str(Path(__file__).with_name("boot.py"))
 _LONGEST_MESSAGE = 200_000  # bytes
@@ -84,13 +85,13 @@ class Zygote:
             file.seek(0)
             try:
                 self.process: subprocess.Popen[bytes] = launch(
-                    [pool.python or sys.executable, BOOT, str(theirs.fileno())],
+                    [pool.python or sys.executable, BOOT, "gateway.process.zygote", str(theirs.fileno())],
                     identity=identity,
                     stdin=file,
                     stdout=2 if output is None else output,
                     stderr=output,
                     pass_fds=[theirs.fileno(), *task.descriptors],
-                    env=environment(task, identity),
+                    env=environment(pool, identity),
                     cwd=pool.app_dir or None,
                     no_new_privileges=pool.no_new_privileges,
                 )
@@ -152,15 +153,15 @@ def _are_texts(*values: object) -> bool:
     return all(type(value) is str for value in values)
 
 
-def environment(task: Task, identity: Identity | None) -> dict[str, str]:
+def environment(pool: Pool, identity: Identity | None) -> dict[str, str]:
     """The environment of a pool's processes: gateway's own, or a clean one where the user changes (`clear_env`)."""
-    clear = task.pool.clear_env if task.pool.clear_env is not None else identity is not None
+    clear = pool.clear_env if pool.clear_env is not None else identity is not None
     env = {k: v for k, v in os.environ.items() if not clear or k in _KEPT_VARIABLES}
     for name in _NOT_FOR_CHILDREN:
         env.pop(name, None)
     if identity is not None:
         env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
-    return {**env, **task.pool.env}
+    return {**env, **pool.env}
 
 
 @dataclass(slots=True)

@@ -132,10 +132,10 @@ class PoolLogs:
             output.process = worker
             yield [writing] if self._access < 0 else [writing, self._access]
 
-    def drain(self, worker: WorkerHandle) -> None:
-        """Relay what a worker that has ended had still to say."""
+    def drain(self, process: Process) -> None:
+        """Relay what a process that has ended had still to say."""
         for output in list(self._outputs.values()):
-            if output.process is worker:
+            if output.process is process:
                 output.drain()
 
     def take_up(self, pool: Pool) -> None:

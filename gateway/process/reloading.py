@@ -12,7 +12,10 @@ from gateway.process.setup import Setup, Setups
 from gateway.settings import ConfigError, Gateway, Settings
 
 Reread = Callable[[], tuple[Settings, Sequence[str]]]  # settings and problems as of now; raises ConfigError
-_WITH_A_START = ("control", "pid_file", "error_log")
+_WITH_A_START = (
+    "control", "pid_file", "error_log",
+    "status_listen", "status_listen_mode", "status_listen_allowed_clients", "status_user",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ from gateway.net.listeners import ListenError
 from gateway.net.notify import Notifier
 from gateway.process import policy
 from gateway.process.announce import Announcer
+from gateway.process.console import Console
 from gateway.process.handles import Source
 from gateway.process.launch import become_subreaper
 from gateway.process.pool import PoolRunner, milliseconds
@@ -64,6 +65,7 @@ class Master:
         self._settings = settings
         self._reread = reread
         self._exit_code = EXIT_OK
+        self._stopping = False
         self._judged = False  # whether the outcome of the first loads is known
         self._reloads: list[Reload] = []
         self._silent_callers: list[Caller] = []  # that have not sent a whole command yet, the oldest first
@@ -78,6 +80,8 @@ class Master:
         resources.callback(self._close_pools)
         for name, pool in settings.pools.items():
             self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
+        self._console = Console(settings, self, self._status)
+        resources.callback(self._console.close)
         if settings.gateway.control:
             self._control = ControlServer(settings.gateway.control)
             resources.callback(self._control.close)
@@ -89,9 +93,10 @@ class Master:
     def run(self) -> int:
         """Serve until every pool has ended."""
         log.line(f"gateway {__version__} starts, master {os.getpid()}")
+        self._console.start()
         for pool in self._pools:
             pool.start()
-        while not all(pool.ended for pool in self._pools):
+        while not self._ended():
             for key, _ in self._selector.select(self._patience()):
                 # An earlier event of this round may have ended this watch, and begun another of the same number.
                 if self._selector.get_map().get(key.fd) is key:
@@ -104,6 +109,7 @@ class Master:
                     pool.look(self._ceiling(pool))
                 if pool.policy.standing_in:
                     self._announcer.unserved(pool.name, reloading=bool(self._reloads))
+            self._console.tick()
             self._judge_first_loads()
             self._forget_removed()
         for reload in self._reloads:
@@ -127,7 +133,7 @@ class Master:
 
     def owns(self, pid: object) -> bool:
         """See `pool.Loop`."""
-        return any(pool.owns(pid) for pool in self._pools)
+        return self._console.owns(pid) or any(pool.owns(pid) for pool in self._pools)
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -144,6 +150,12 @@ class Master:
             self._pools.remove(pool)
             pool.close()
 
+    def _ended(self) -> bool:
+        """Every pool has ended, and after them the console."""
+        if all(pool.ended for pool in self._pools):
+            self._console.end()
+        return self._console.ended
+
     def _judge_first_loads(self) -> None:
         """Give up if at the very first start not one application of any pool could be loaded."""
         if self._judged or any(pool.first_load is None for pool in self._pools):
@@ -157,7 +169,8 @@ class Master:
     def _patience(self) -> float | None:
         """Seconds until the first deadline of any pool, or the next sign of life for the watchdog."""
         now = milliseconds()
-        first = min(min(pool.policy.next_deadline(now), pool.next_look) for pool in self._pools)
+        pools = (min(pool.policy.next_deadline(now), pool.next_look) for pool in self._pools)
+        first = min(self._console.deadline, *pools)
         deadline = None if first == policy.NEVER else max(0, first - now) / 1000
         return min((s for s in (deadline, self._announcer.sign_of_life()) if s is not None), default=None)
 
@@ -196,11 +209,13 @@ class Master:
         return {"ok": False, "error": "\n".join(errors)} if errors else {"ok": True}
 
     def _terminate(self) -> None:
+        self._stopping = True
         self._announcer.stopping()
         for pool in self._pools:
             pool.terminate()
 
     def _drain(self) -> None:
+        self._stopping = True
         self._announcer.stopping()
         for pool in self._pools:
             pool.drain()
@@ -216,9 +231,8 @@ class Master:
                 return
             killed = ended.si_code != os.CLD_EXITED
             status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
-            for pool in self._pools:
-                if pool.reaped(ended.si_pid, status):
-                    break
+            if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
+                self._console.reaped(ended.si_pid, status)
 
     # -- control -------------------------------------------------------------------------------------------------------
 
@@ -286,6 +300,8 @@ class Master:
             return
         for problem in problems:
             log.line(problem, log.Level.ERROR)
+        if not name:
+            self._console.start()
         self._apply(changes, running, Reload(reply, [*changes.changed, *changes.added, *changes.removed], problems))
 
     def _apply(self, changes: Changes, running: Mapping[str, PoolRunner], reload: Reload) -> None:
@@ -310,7 +326,8 @@ class Master:
 
     def _status(self) -> dict[str, Any]:
         pools = [pool.status() for pool in self._pools]
-        master = {"version": __version__, "pid": os.getpid(), "started": self._started, "log_lines_lost": log.lost()}
+        master = {"version": __version__, "pid": os.getpid(), "started": self._started, "stopping": self._stopping}
+        master["log_lines_lost"] = log.lost()
         return {"ok": True, **master, "pools": pools}
 
     def _on_loaded(self, name: str, generation: int, error: str) -> None:
