@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from gateway.metrics import exposition
+from gateway.metrics import exposition, families, plain
+from tests.console import answers
 
 POOL = {
     "max_children": 8, "accepted_conn": 120, "max_children_reached": 2, "slow_requests": 1, "up": True,
@@ -40,10 +42,10 @@ def test_every_field_of_every_pool_is_there() -> None:
 
 
 def test_types_are_those_of_what_is_counted() -> None:
-    families = {family.name: family for family in text_string_to_metric_families(exposition(ANSWER))}
-    assert families["gateway_pool_requests"].type == "counter"
-    assert families["gateway_pool_max_active_processes"].type == "gauge"
-    assert families["gateway"].samples[0].labels == {"version": "1.2.3"}
+    found = {family.name: family for family in text_string_to_metric_families(exposition(ANSWER))}
+    assert found["gateway_pool_requests"].type == "counter"
+    assert found["gateway_pool_max_active_processes"].type == "gauge"
+    assert found["gateway"].samples[0].labels == {"version": "1.2.3"}
 
 
 def test_it_ends_as_the_format_wants() -> None:
@@ -52,3 +54,29 @@ def test_it_ends_as_the_format_wants() -> None:
 
 def test_a_gateway_without_pools_is_valid_too() -> None:
     assert list(text_string_to_metric_families(exposition(ANSWER | {"pools": []})))
+
+
+def test_histograms_are_cumulative_and_labels_name_host_and_class() -> None:
+    full = ANSWER | {"pools": [answers.pool()]}
+    found = {
+        (s.name, *sorted(s.labels.items())): s.value
+        for family in text_string_to_metric_families(exposition(full))
+        for s in family.samples
+    }
+    name, main = "gateway_request_duration_seconds", ("pool", "main")
+    bounds = {bound: found[f"{name}_bucket", ("le", bound), main] for bound in ("0.001", "1.0", "+Inf")}
+    assert bounds == {"0.001": 5, "1.0": 12, "+Inf": 14}
+    assert (found[f"{name}_count", main], found[f"{name}_sum", main]) == (14, 21.5)
+    assert found["gateway_queue_wait_seconds_sum", main] == 0.25
+    assert found["gateway_requests_total", ("class", "5xx"), ("host", ""), main] == 20
+    assert found["gateway_workers_ended_total", ("cause", "crashed"), main] == 1
+    assert found["gateway_pool_shed_requests_total", main] == 5
+    assert found["gateway_pool_gone_requests_total", main] == 6
+    assert found["gateway_pool_reload_failed", main] == 0
+
+
+def test_plain_text_is_read_by_the_parser_of_old_prometheus() -> None:
+    found = {
+        s.name for family in parse_plain(plain(families(ANSWER | {"pools": [answers.pool()]}))) for s in family.samples
+    }
+    assert {"gateway_requests_total", "gateway_request_duration_seconds_bucket", "gateway_pool_up"} <= found

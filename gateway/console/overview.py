@@ -5,6 +5,7 @@ Figures are made words here; the template, which escapes whatever it is given, a
 
 from __future__ import annotations
 
+import functools
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from gateway.console.fpm import process_fields
 from gateway.log import escape
 from gateway.metrics import Pools
 
-_TEMPLATE = str(Path(__file__).with_name("overview.html"))
+_TEMPLATE = Path(__file__).with_name("overview.html")
 _UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 _FIGURES = {  # what the page calls a field of a pool's status
     "accepted_conn": "requests taken",
@@ -63,14 +64,9 @@ def page(answer: Mapping[str, Any], pools: Pools, view: View) -> str:
     return str(_template()(master, [_pool(pool) for pool in pools], view))
 
 
-class _Loaded:
-    template: Any = None
-
-
+@functools.cache
 def _template() -> Any:
-    if _Loaded.template is None:
-        _Loaded.template = web.template.frender(_TEMPLATE)
-    return _Loaded.template
+    return web.template.Template(_TEMPLATE.read_text(encoding="utf-8"), filename=str(_TEMPLATE))
 
 
 def _clock(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,15 +39,19 @@ def application(ask: Ask) -> Application:
     def prepare(handle: Callable[[], Any]) -> Any:
         for name, value in _EVERYWHERE.items():
             web.header(name, value)
-        web.ctx.ask = ask
-        try:
-            return handle()
-        except NoAnswer as error:
-            return _refuse("503 Service Unavailable", str(error))
+        web.ctx.ask = functools.partial(_ask, ask)
+        return handle()
 
     console.add_processor(prepare)
     wsgi: Application = console.wsgifunc()
     return wsgi
+
+
+def _ask(ask: Ask) -> dict[str, Any]:
+    try:
+        return ask()
+    except NoAnswer as error:
+        raise web.HTTPError("503 Service Unavailable", {"Content-Type": _TEXT}, f"{error}\n") from error
 
 
 def _as(content_type: str, text: str) -> bytes:

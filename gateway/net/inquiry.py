@@ -40,11 +40,14 @@ def hand_over(channel: socket.socket, listeners: Sequence[socket.socket], allowe
 
 
 def answer(channel: socket.socket, number: int, status: Status) -> None:
-    """Answer the question `number`; a console that takes no more misses it. Raises OSError without file or memory."""
+    """Answer the question `number` on a non-blocking channel; a console that takes no more misses it.
+
+    Raises OSError when there is no file or memory for it.
+    """
     with _anonymous_file() as file, contextlib.suppress(BlockingIOError, ConnectionError):
         file.write(json.dumps(status).encode())
         file.flush()
-        socket.send_fds(channel, [json.dumps({"status": number}).encode()], [file.fileno()], socket.MSG_DONTWAIT)
+        socket.send_fds(channel, [json.dumps({"status": number}).encode()], [file.fileno()])
 
 
 def _anonymous_file() -> IO[bytes]:
@@ -59,12 +62,14 @@ class Inquirer:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
         self._socket.set_inheritable(False)
+        self._socket.setblocking(False)  # recv_fds takes flags but leaves them out (CPython 3.11)
         self._asked = 0
         self._known: Status = {}
         self._known_until = 0.0
 
     def take_over(self) -> tuple[list[socket.socket], list[IpAddress]]:
         """Wait for the listeners, and whom they may let in over TCP (empty for all). Raises NoAnswer."""
+        select.select([self._socket], [], [])
         message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, _MOST_LISTENERS)
         if not message:
             raise NoAnswer("the master has ended")
@@ -109,7 +114,7 @@ class Inquirer:
 
     def _say(self, message: dict[str, Any]) -> None:
         try:
-            self._socket.send(json.dumps(message).encode(), socket.MSG_DONTWAIT)
+            self._socket.send(json.dumps(message).encode())
         except BlockingIOError as error:
             raise NoAnswer("the master reads no more questions") from error
         except OSError as error:
@@ -118,7 +123,7 @@ class Inquirer:
     def _receive(self) -> tuple[int, Status] | None:
         """Read one answer with its number; None at the end of the channel. Raises BlockingIOError."""
         try:
-            message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1, socket.MSG_DONTWAIT)
+            message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1)
         except ConnectionResetError:
             return None
         if not message:
