@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -10,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pla
 from gateway.metrics import exposition, families, plain
 from tests.console import answers
 
+ROOT = Path(__file__).parent.parent
 POOL = {
     "max_children": 8, "accepted_conn": 120, "max_children_reached": 2, "slow_requests": 1, "up": True,
     "start_time": 1_795_163_995, "listen_queue": 3, "max_listen_queue": 17, "listen_queue_len": 511,
@@ -73,6 +76,17 @@ def test_histograms_are_cumulative_and_labels_name_host_and_class() -> None:
     assert found["gateway_pool_shed_requests_total", main] == 5
     assert found["gateway_pool_gone_requests_total", main] == 6
     assert found["gateway_pool_reload_failed", main] == 0
+
+
+def test_the_guide_explains_every_metric_and_no_others() -> None:
+    guide = (ROOT / "docs" / "howto" / "monitoring.md").read_text()
+    rows = [line.split("|")[1] for line in guide.partition("| metric |")[2].partition("\n\n")[0].splitlines()[2:]]
+    written = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    explained = {name if name.startswith("gateway") else f"gateway_pool{name}" for name in written}
+    told = [
+        family.name + "_total" * (family.type == "counter") for family in families(ANSWER | {"pools": [answers.pool()]})
+    ]
+    assert explained == {name + "_info" * (name == "gateway") for name in told}
 
 
 def test_plain_text_is_read_by_the_parser_of_old_prometheus() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from gateway.config import read_settings
 from gateway.settings import Application, Gateway, Pool
 from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import ROOT, USER, Settings, front, serving
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_until
 
-GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("from-*.md"))}
+GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("*.md"))}
 DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in dataclasses.fields(kind)} | {"include"}
 APPLICATION = """
 def application(environ, start_response):
@@ -30,7 +32,7 @@ def rows(guide: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize("guide", [name for name in GUIDES if name.startswith("from-")])
 def test_settings_exist(guide: str) -> None:
     table = rows(guide)
     assert len(table) > 10
@@ -68,20 +70,39 @@ def check(port: int) -> None:
     assert fetch(port, "/a/b?c=d").text == "|/a/b|c=d"
 
 
-@pytest.mark.parametrize("guide", ["from-uwsgi", "from-gunicorn"])
-def test_nginx(guide: str, shop: Settings) -> None:
-    port, place = free_port(), shop.place
+def nginx(guide: str, place: Path, port: int) -> str:
+    """A whole configuration with the guide's lines."""
     inner = block(guide, "nginx", place).replace("include fastcgi_params", "include /etc/nginx/fastcgi_params")
-    configuration = f"""daemon off; {f"user {USER};" if USER else ""} pid {place}/nginx.pid; error_log stderr;
+    return f"""daemon off; {f"user {USER};" if USER else ""} pid {place}/nginx.pid; error_log stderr;
 events {{ }} http {{ access_log off; client_body_temp_path {place}/t; fastcgi_temp_path {place}/t;
 proxy_temp_path {place}/t; scgi_temp_path {place}/t; uwsgi_temp_path {place}/t;
 server {{ listen 127.0.0.1:{port}; {inner} }} }}"""
-    with serving(shop), front("nginx", place, configuration, port):
+
+
+def lighttpd(guide: str, place: Path, port: int) -> str:
+    own = f'server.document-root = "{place}"\nserver.bind = "127.0.0.1"\nserver.port = {port}\n'
+    return own + block(guide, "lighttpd", place)
+
+
+@pytest.mark.parametrize("guide", ["from-uwsgi", "from-gunicorn"])
+def test_nginx(guide: str, shop: Settings) -> None:
+    port = free_port()
+    with serving(shop), front("nginx", shop.place, nginx(guide, shop.place, port), port):
         check(port)
 
 
 def test_lighttpd(shop: Settings) -> None:
     port = free_port()
-    own = f'server.document-root = "{shop.place}"\nserver.bind = "127.0.0.1"\nserver.port = {port}\n'
-    with serving(shop), front("lighttpd", shop.place, own + block("from-uwsgi", "lighttpd", shop.place), port):
+    with serving(shop), front("lighttpd", shop.place, lighttpd("from-uwsgi", shop.place, port), port):
         check(port)
+
+
+@pytest.mark.parametrize("configuration", [nginx, lighttpd])
+def test_monitoring(configuration: Callable[[str, Path, int], str], shop: Settings) -> None:
+    port, place = free_port(), shop.place
+    shop.more["gateway"] = tomllib.loads(block("monitoring", "toml", place))["gateway"]
+    shop.write()
+    with serving(shop), front(configuration.__name__, place, configuration("monitoring", place, port), port):
+        wait_until(lambda: fetch(port, "/ping").text == "pong")
+        assert fetch(port, "/status?json&pool=main").text.startswith('{"pool": "main", ')
+        assert "gateway_pool_up{" in fetch(port, "/metrics").text

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 from gateway.front import share
 from gateway.front.render import bundled, render
-from gateway.settings import Application, Binding, ConfigError, Pool, Settings
+from gateway.settings import Application, Binding, ConfigError, Gateway, Pool, Settings
 from tests.end_to_end.running import ENVIRONMENT, ROOT, short_place
 
 
@@ -138,6 +140,23 @@ def test_pools_are_chosen_by_host_and_path(name: str, place: Path) -> None:
     places = [text.find(host) for host in hosts[name]]
     assert -1 not in places
     assert places == sorted(places)
+
+
+@FRONTS
+@pytest.mark.parametrize("address", ["/run/status.sock", "unix:/run/a b.sock", "127.0.0.1:9001", "[::1]:9001"])
+def test_the_console_has_its_places_only_where_it_is(name: str, address: str, place: Path) -> None:
+    console = replace(BOUND, gateway=Gateway(status_listen=address))
+    text = accepted(name, place, render(name, console, run_directory=str(place)))
+    expected = {"nginx": r"location = /(status|ping|metrics) ", "lighttpd": r'"\^/\(\?:(status\|ping\|metrics)\)'}
+    assert len(re.findall(expected[name], text)) == {"nginx": 3, "lighttpd": 1}[name]
+    without = render(name, BOUND, run_directory=str(place))
+    assert not re.search("mod_access|remoteip|/ping", without)
+
+
+@FRONTS
+def test_a_console_in_an_unknown_place_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.status_listen: .* systemd:status .*name a path or IP:PORT"):
+        render(name, replace(ONE, gateway=Gateway(status_listen="systemd:status")))
 
 
 def test_two_pools_cannot_share_a_host_and_path() -> None:
