@@ -16,20 +16,15 @@ from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
+from gateway.net.gate import Gate
 from gateway.net.inquiry import Inquirer
+from gateway.net.noboard import NoBoard
 from gateway.protocol.fastcgi import FastCGIConnection
 from gateway.settings import Binding
 
 # One thread answers all: a front-end that is slow to send or to read must not keep it.
 _TIMEOUTS = Timeouts(head=2.0, body=2.0, response=2.0, keepalive=75.0)
 _NAME = "gateway: consol"  # 15 characters are kept (proc_pid_comm(5))
-
-
-class _NoBoard:
-    """Nobody reads what the console does."""
-
-    def idle(self) -> None:
-        """See `net.blocking.Board`."""
 
 
 def main(channel_fd: int) -> None:
@@ -52,7 +47,8 @@ def main(channel_fd: int) -> None:
         functools.partial(FastCGIConnection, dispatcher.base),
         dispatcher,
         timeouts=_TIMEOUTS,
-        board=_NoBoard(),
+        board=NoBoard(),
+        gate=Gate(),
         allowed=allowed,
     )
     driver.watch()

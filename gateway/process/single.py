@@ -9,9 +9,7 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher, build
@@ -22,33 +20,13 @@ from gateway.net.address import InheritedAddress
 from gateway.net.blocking import GO_ON, Driver
 from gateway.net.gate import Gate
 from gateway.net.listeners import open_listeners
+from gateway.net.noboard import NoBoard
 from gateway.process.launch import set_name
 from gateway.process.worker import allowed_clients, connection_factory, timeouts
 from gateway.settings import Application, Pool
 
 _EXIT_TRY_AGAIN = 111
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
-
-
-@dataclass(frozen=True, slots=True)
-class _NoBoard:
-    """Nobody reads what a lone worker does (`net.conversation.Board`)."""
-
-    def accepted(self) -> bool:
-        """Nobody knows how long connections have waited."""
-        return False
-
-    def begin(self, environ: Mapping[str, Any], host: str) -> None:
-        """Nothing to note."""
-
-    def end(self, label: int, status: int, waited: float | None) -> None:
-        """Nothing to note."""
-
-    def shed(self) -> None:
-        """Nothing to count."""
-
-    def gone(self) -> None:
-        """Nothing to count."""
 
 
 def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
@@ -90,7 +68,7 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
             connection_factory(pool, dispatcher),
             dispatcher,
             timeouts=timeouts(pool),
-            board=_NoBoard(),
+            board=NoBoard(),
             gate=Gate(pool.queue_timeout, pool.protocol),
             access=access,
             allowed=allowed_clients(pool),

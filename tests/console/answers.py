@@ -30,7 +30,7 @@ def pool(name: str = "main", **changes: Any) -> dict[str, Any]:
         ],
         "run_time": {"buckets": [[0.001, 5], [1, 7], ["+Inf", 2]], "sum": 21.5},
         "queue_wait": {"buckets": [[0.001, 14], ["+Inf", 0]], "sum": 0.25},
-        "ended": {"recycled": 3, "crashed": 1, "timeout": 0, "replaced": 2, "idle": 0},
+        "ended": {"recycled": 3, "crashed": 1, "timeout": 0, "replaced": 2, "idle": 0, "stopped": 0},
         "workers": [worker(), worker(pid=4712, state="busy", uri=HOSTILE, request_duration=2_000_000)],
     } | changes  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from gateway.config import read_settings
 from gateway.settings import Application, Gateway, Pool
 from tests.end_to_end.browsing import fetch
-from tests.end_to_end.running import ROOT, USER, Settings, front, serving
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, ROOT, USER, Settings, front, serving
 from tests.waiting import free_port, wait_until
 
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("*.md"))}
@@ -105,4 +106,10 @@ def test_monitoring(configuration: Callable[[str, Path, int], str], shop: Settin
     with serving(shop), front(configuration.__name__, place, configuration("monitoring", place, port), port):
         wait_until(lambda: fetch(port, "/ping").text == "pong")
         assert fetch(port, "/status?json&pool=main").text.startswith('{"pool": "main", ')
-        assert "gateway_pool_up{" in fetch(port, "/metrics").text
+        subprocess.run([*GATEWAY, "request", place / "shop.sock", "/"], env=ENVIRONMENT, check=True, timeout=20)
+        counted = 'gateway_requests_total{class="2xx",host="*",pool="main"} 1.0'
+        exposed = wait_until(lambda: counted in (text := fetch(port, "/metrics").text) and text)
+        documented = set(re.findall(r"`(gateway_\w+)`", GUIDES["monitoring"]))
+        assert {
+            name for name in documented if not re.search(rf"^{name}(_bucket)?[ {{]", exposed, re.MULTILINE)
+        } == set()

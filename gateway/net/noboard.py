@@ -1,0 +1,28 @@
+"""What stands for a scoreboard (`net.conversation.Board`) where nobody reads it: in a lone worker, in the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class NoBoard:
+    """Takes notice of everything and keeps nothing."""
+
+    def accepted(self) -> bool:
+        """Nobody knows how long connections have waited."""
+        return False
+
+    def begin(self, environ: Mapping[str, Any], host: str) -> None:
+        """Nothing to note."""
+
+    def end(self, label: int, status: int, waited: float | None) -> None:
+        """Nothing to note."""
+
+    def shed(self) -> None:
+        """Nothing to count."""
+
+    def gone(self) -> None:
+        """Nothing to count."""
