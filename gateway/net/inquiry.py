@@ -19,7 +19,8 @@ import time
 from collections.abc import Sequence
 from typing import IO, Any
 
-from gateway.net.blocking import GO_ON, IpAddress
+from gateway.net.acceptor import IpAddress
+from gateway.net.blocking import GO_ON
 
 _LONGEST_MESSAGE = 4_096  # bytes
 _MOST_LISTENERS = 253  # descriptors in one message: SCM_MAX_FD of <net/scm.h>
