@@ -1,15 +1,17 @@
 # make run      the demo behind a front-end on http://127.0.0.1:8080/; FRONT=lighttpd, nginx or embedded; Ctrl-C stops it
 # make test     lint, types and every test
-# make bench    what one request costs in the engine, beside flup6
+# make sanitize the tests of the twin in C and a long comparison with Python, under ASan and UBSan; SECONDS=60
+# make bench    what one request costs in the engine, with the twin in C and without, beside flup6
 # make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
 # PYTHON names the interpreter that .venv is made with.
 
 PYTHON ?= python3
 BIN = .venv/bin
+TWIN = setup.py gateway/protocol/_records.c gateway/protocol/_names.h
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test bench bench-reload programs
+.PHONY: run test sanitize bench bench-reload programs
 
 run: .venv/run.stamp
 	@exec $(BIN)/gateway up $(if $(FRONT),--front $(FRONT))
@@ -19,6 +21,9 @@ test: programs .venv/test.stamp
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered
+
+sanitize: programs .venv/test.stamp
+	@$(BIN)/python -m tests.protocol.sanitizing $(SECONDS)
 
 bench: .venv/test.stamp
 	@$(BIN)/python -m benchmarks.engine
@@ -30,12 +35,12 @@ bench-reload: .venv/test.stamp benchmarks/.venv/peers.stamp
 programs:
 	@PYTHON=$(PYTHON) tests/install-programs
 
-.venv/run.stamp: pyproject.toml | $(BIN)/python
+.venv/run.stamp: pyproject.toml $(TWIN) | $(BIN)/python
 	@echo "installing gateway into .venv"
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/test.stamp: pyproject.toml | $(BIN)/python
+.venv/test.stamp: pyproject.toml $(TWIN) | $(BIN)/python
 	@echo "installing gateway and what its tests need into .venv"
 	@$(PIP) --editable '.[test]'
 	@touch $@ .venv/run.stamp

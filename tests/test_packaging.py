@@ -19,7 +19,7 @@ from tests.waiting import free_port, wait_until
 
 ROOT = Path(__file__).parent.parent
 SHARED = {"demo": "examples/demo", "lighttpd": "lighttpd", "nginx": "nginx", "static": "static"}
-# No compiler is to be needed, and none is found.
+# No compiler is to be needed, and none is found but where one is given.
 ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "CC": "false"} | {
     name: value for name, value in os.environ.items() if name.startswith("PIP_")
 }
@@ -29,14 +29,21 @@ ENVIRONMENT = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), 
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The wheel and the sdist of a copy of the checkout: the wheel is built from the sdist."""
     top = tmp_path_factory.mktemp("build")
-    unwanted = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "output")
+    unwanted = shutil.ignore_patterns(
+        ".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info", "output", "build", "*.so"
+    )
     shutil.copytree(ROOT, top / "checkout", ignore=unwanted)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(top / "dist"), str(top / "checkout")],
-        check=True, stdout=subprocess.DEVNULL, env=ENVIRONMENT, timeout=100,
-    )  # fmt: skip
+    build(top, ENVIRONMENT)
     (wheel,), (sdist,) = (top / "dist").glob("*.whl"), (top / "dist").glob("*.tar.gz")
     return wheel, sdist
+
+
+def build(top: Path, environment: dict[str, str], *arguments: str) -> None:
+    """Fill `dist` in `top` from `checkout` there."""
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", *arguments, "--outdir", top / "dist", top / "checkout"],
+        check=True, stdout=subprocess.DEVNULL, env=environment, timeout=100,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +61,7 @@ def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPat
 def expected_files() -> Iterator[tuple[str, str]]:
     """Every file that the installed package needs: its path in the checkout, and in the wheel."""
     for path in (ROOT / "gateway").rglob("*"):
-        if path.suffix in (".py", ".html") or path.name == "py.typed":
+        if path.suffix in (".py", ".pyi", ".html") or path.name == "py.typed":
             relative = str(path.relative_to(ROOT))
             yield relative, relative
     for name, folder in SHARED.items():
@@ -79,8 +86,46 @@ def test_wheel_holds_nothing_else(distributions: tuple[Path, Path]) -> None:
 def test_sdist_holds_every_file(distributions: tuple[Path, Path]) -> None:
     with tarfile.open(distributions[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
-    wanted = {path for path, _ in expected_files()} | {"pyproject.toml", "README.md", "LICENSE"}
+    wanted = {path for path, _ in expected_files()} | {"pyproject.toml", "setup.py", "README.md", "LICENSE"}
+    wanted |= {"gateway/protocol/_records.c", "gateway/protocol/_names.h"}
     assert wanted - names == set()
+
+
+def unpacked(sdist: Path, place: Path) -> Path:
+    """A folder for `build` whose checkout is the content of `sdist`."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(place, filter="data")
+    (source,) = place.iterdir()
+    source.rename(place / "checkout")
+    return place
+
+
+def test_with_a_compiler_the_wheel_holds_the_twin_for_every_python(
+    distributions: tuple[Path, Path], tmp_path: Path
+) -> None:
+    top = unpacked(distributions[1], tmp_path)
+    build(top, {name: value for name, value in ENVIRONMENT.items() if name != "CC"}, "--wheel")
+    (path,) = (top / "dist").glob("*-cp311-abi3-*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        names = {name for name in wheel.namelist() if ".dist-info/" not in name}
+        wheel.extractall(tmp_path / "installed")
+    assert names - {inside for _, inside in expected_files()} == {"gateway/protocol/_records.abi3.so"}
+    script = "from gateway.protocol import fastcgi; print(fastcgi.decode_params.__module__)"
+    for value, module in (("", "twin"), ("1", "records")):
+        environment = {**ENVIRONMENT, "GATEWAY_PURE": value, "PYTHONPATH": str(tmp_path / "installed")}
+        said = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=30
+        )
+        assert (said.stdout, said.stderr) == (f"gateway.protocol.{module}\n", "")
+
+
+def test_a_wheel_for_every_platform_is_built_on_demand(distributions: tuple[Path, Path], tmp_path: Path) -> None:
+    top = unpacked(distributions[1], tmp_path)
+    build(top, {**ENVIRONMENT, "GATEWAY_PURE": "1"})
+    assert len(list((top / "dist").glob("*-py3-none-any.whl"))) == 1
+    (sdist,) = (top / "dist").glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        assert {name.partition("/")[2] for name in archive.getnames()} >= {"gateway/protocol/_records.c"}
 
 
 @pytest.mark.parametrize("command", ["gateway", "gateway-spawn"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
@@ -31,7 +31,7 @@ class RequestHead:
 
     `params` maps names to values as native strings (PEP 3333: bytes decoded as latin-1), over a copy of the
     connection's base dictionary. A pair whose name was there already is not in it but in `repeats`, in the order of
-    arrival.
+    arrival. With `plain` it is known that none of all these holds NUL, CR or LF; without it they may.
     """
 
     id: int
@@ -39,6 +39,7 @@ class RequestHead:
     keep_conn: bool
     params: dict[str, Any]
     repeats: list[tuple[str, str]]
+    plain: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -121,8 +122,8 @@ class Connection(Protocol):
     def stderr(self, request_id: int, data: bytes) -> Sequence[bytes]:
         """Frame a message for the front-end's error log; nothing where the protocol has none (SCGI)."""
 
-    def end(self, request_id: int, app_status: int = 0) -> bytes:
-        """Frame the end of a complete answer and mark the request as answered."""
+    def end(self, request_id: int, app_status: int = 0, data: bytes = b"") -> bytes:
+        """Frame the last part of a complete answer, if there is one, and its end; mark the request as answered."""
 
     def abort(self) -> bytes:
         """What to send before closing so that the front-end cannot take a cut answer for a complete one."""

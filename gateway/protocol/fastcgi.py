@@ -7,7 +7,6 @@ again for the rest of a record of which only a piece was there.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,11 +24,13 @@ from gateway.protocol.events import (
     Violation,
 )
 
+try:
+    from gateway.protocol.twin import decode_params, decode_whole_head, encode_answer
+except ImportError:  # not built for this interpreter, or not wanted
+    from gateway.protocol.records import decode_params, decode_whole_head, encode_answer
+
 _LIMITS = Limits()
 _RESPONDER = Role.RESPONDER  # Python 3.11 takes long to find an enumeration's member
-
-_STDIN_END_1 = records.encode_record(records.STDIN, 1)
-_ANSWER_END = struct.Struct(">BBHHBxBBHHBxIB3x")  # the end of STDOUT, END_REQUEST
 
 
 class _State:
@@ -171,17 +172,13 @@ class FastCGIConnection:
         request.stderr_open = True
         return records.encode_stream(records.STDERR, request_id, data)
 
-    def end(self, request_id: int, app_status: int = 0) -> bytes:
+    def end(self, request_id: int, app_status: int = 0, data: bytes = b"") -> bytes:
         """See `events.Connection`. Raises KeyError for a request that is not open."""
         request = self._requests.pop(request_id)
         if request.state in _STDIN_OPEN:
             self._discarded.add(request_id)
-        end = _ANSWER_END.pack(
-            records.VERSION_1, records.STDOUT, request_id, 0, 0,
-            records.VERSION_1, records.END_REQUEST, request_id, 8, 0,
-            app_status & 0xFFFFFFFF, records.REQUEST_COMPLETE,
-        )  # fmt: skip
-        return records.encode_record(records.STDERR, request_id) + end if request.stderr_open else end
+        answer = encode_answer(request_id, data, app_status)
+        return records.encode_record(records.STDERR, request_id) + answer if request.stderr_open else answer
 
     def abort(self) -> bytes:
         """See `events.Connection`: a record of version 0.
@@ -194,17 +191,15 @@ class FastCGIConnection:
 
     def _read_whole_head(self, data: bytes) -> int:
         """Begin request 1 if its whole head came in one read; return where that ends, or 0 to leave it to the table."""
-        head = records.decode_whole_head(data, self._base, self._limits)
+        head = decode_whole_head(data, self._base, self._limits)
         if head is None:
             return 0
-        keep_conn, params, repeats, end = head
+        keep_conn, params, repeats, plain, end, complete = head
         self._discarded.discard(1)
-        self._events.append(RequestHead(1, _RESPONDER, keep_conn, params, repeats))
-        if data.startswith(_STDIN_END_1, end):
-            self._requests[1] = _Request(_RESPONDER, keep_conn, _COMPLETE)
+        self._events.append(RequestHead(1, _RESPONDER, keep_conn, params, repeats, plain))
+        if complete:
             self._events.append(BodyEnd(1))
-            return end + records.HEADER_SIZE
-        self._requests[1] = _Request(_RESPONDER, keep_conn, _BODY)
+        self._requests[1] = _Request(_RESPONDER, keep_conn, _COMPLETE if complete else _BODY)
         return end
 
     # -- actions: what a cell of the table does with (request id, length of the content, piece that is there) ---------
@@ -283,7 +278,7 @@ class FastCGIConnection:
             self._events.append(RequestRefused(request_id, 431, str(error)))
 
     def _end_head(self, request_id: int, request: _Request) -> None:
-        params, repeats = records.decode_params(bytes(request.block), self._base, self._limits)
+        params, repeats = decode_params(bytes(request.block), self._base, self._limits)
         request.block.clear()
         role = Role(request.role)
         self._events.append(RequestHead(request_id, role, request.keep_conn, params, repeats))

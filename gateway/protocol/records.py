@@ -46,10 +46,11 @@ _LONG_LENGTH = struct.Struct(">I")
 
 _LONGEST_CONTENT = 65_535
 _FULL_CONTENT = 65_528  # of a record in a longer stream: a multiple of 8, so that what follows stays aligned
+_ANSWER_END = struct.Struct(">BBHHBxBBHHBxIB3x")  # the end of STDOUT, END_REQUEST
 
-
-# KEEP_CONN, parameters, repeated ones, and where the head ends.
-WholeHead = tuple[bool, dict[str, Any], list[tuple[str, str]], int]
+# KEEP_CONN, parameters, repeated ones, and whether these were searched for NUL, CR and LF without finding any; then
+# where the head, with the end of STDIN if that is there, ends, and whether it is.
+WholeHead = tuple[bool, dict[str, Any], list[tuple[str, str]], bool, int, bool]
 
 
 class LimitExceeded(ProtocolError):
@@ -76,6 +77,22 @@ def encode_stream(kind: int, request_id: int, data: bytes) -> list[bytes]:
 def encode_end_request(request_id: int, app_status: int, protocol_status: int) -> bytes:
     """The END_REQUEST record (FastCGI 1.0 §5.5); `app_status` is taken modulo 2³²."""
     return encode_record(END_REQUEST, request_id, END_REQUEST_BODY.pack(app_status & 0xFFFFFFFF, protocol_status))
+
+
+def encode_answer(request_id: int, data: bytes, app_status: int = 0) -> bytes:
+    """The rest of an answer in one buffer: `data` framed as STDOUT, that stream's end, END_REQUEST (FastCGI 1.0 §5.5).
+
+    `app_status` is taken modulo 2³². Raises struct.error for an id that is none.
+    """
+    end = _ANSWER_END.pack(
+        VERSION_1, STDOUT, request_id, 0, 0,
+        VERSION_1, END_REQUEST, request_id, END_REQUEST_BODY.size, 0, app_status & 0xFFFFFFFF, REQUEST_COMPLETE,
+    )  # fmt: skip
+    if not data:
+        return end
+    if len(data) <= _LONGEST_CONTENT:
+        return HEADER.pack(VERSION_1, STDOUT, request_id, len(data), 0) + data + end
+    return b"".join((*encode_stream(STDOUT, request_id, data), end))
 
 
 def encode_unknown_type(kind: int) -> bytes:
@@ -127,7 +144,7 @@ def decode_params(block: bytes, base: dict[str, Any], limits: Limits) -> tuple[d
             else:
                 params[name] = text[name_end:pos]
         else:
-            if pos == end and len(params) - len(base) + len(repeats) <= limits.params_count:
+            if pos == end <= limits.params_size and len(params) - len(base) + len(repeats) <= limits.params_count:
                 return params, repeats
     except (IndexError, struct.error):
         pass  # a length is cut off, which is told below as every other fault
@@ -148,6 +165,7 @@ _BEGINNINGS = {
 _BEGINNING_SIZE = 20
 _PARAMS_AT = _BEGINNING_SIZE + 4
 _PARAMS_END_1 = encode_record(PARAMS, 1)
+_STDIN_END_1 = encode_record(STDIN, 1)
 
 
 def decode_whole_head(data: bytes, base: dict[str, Any], limits: Limits) -> WholeHead | None:
@@ -168,7 +186,10 @@ def decode_whole_head(data: bytes, base: dict[str, Any], limits: Limits) -> Whol
         params, repeats = decode_params(data[_PARAMS_AT:block_end], base, limits)
     except ProtocolError:
         return None
-    return keep_conn, params, repeats, padded_end + HEADER_SIZE
+    end = padded_end + HEADER_SIZE
+    if data.startswith(_STDIN_END_1, end):
+        return keep_conn, params, repeats, False, end + HEADER_SIZE, True
+    return keep_conn, params, repeats, False, end, False
 
 
 def skip_params(block: bytes | bytearray, pos: int, count: int, limits: Limits) -> tuple[int, int]:

@@ -18,13 +18,18 @@ from gateway.protocol.events import (
     Role,
     Violation,
 )
+from gateway.protocol.records import LimitExceeded, over_size
+
+try:
+    from gateway.protocol.twin import decode_headers
+except ImportError:  # not built for this interpreter, or not wanted
+    from gateway.protocol.headers import decode_headers
 
 _LIMITS = Limits()
 _REQUEST_ID = 1  # an SCGI connection carries one request
 
 _LENGTH = re.compile(rb"([1-9][0-9]{0,6}):")
 _LENGTH_BEGUN = re.compile(rb"[1-9][0-9]{0,6}\Z")
-_CONTENT_LENGTH = re.compile(r"[0-9]{0,18}\Z", re.ASCII)
 
 
 class _Phase(enum.Enum):
@@ -34,10 +39,6 @@ class _Phase(enum.Enum):
     HEADERS = enum.auto()
     BODY = enum.auto()
     NOTHING = enum.auto()  # bytes beyond the body, or of a refused request, are dropped
-
-
-class _OverLimit(Exception):
-    """The head is well-formed but over a limit."""
 
 
 class SCGIConnection:
@@ -91,7 +92,7 @@ class SCGIConnection:
             if self._phase is _Phase.HEADERS:
                 self._buffer += data
                 data = self._read_headers(events)
-        except _OverLimit as limit:
+        except LimitExceeded as limit:
             self._refused = True
             self._phase = _Phase.NOTHING
             self._buffer.clear()
@@ -111,7 +112,7 @@ class SCGIConnection:
             return
         self._size = int(match[1])
         if self._size > self._limits.params_size:
-            raise _OverLimit(f"the parameters have more than {self._limits.params_size} bytes")
+            raise over_size(self._limits)
         del self._buffer[: match.end()]
         self._phase = _Phase.HEADERS
 
@@ -122,11 +123,11 @@ class SCGIConnection:
             return b""
         if self._buffer[size] != ord(","):
             raise ProtocolError("no comma after the headers")
-        params, repeats, self._left = decode_headers(bytes(self._buffer[:size]), self._base, self._limits)
+        params, repeats, plain, self._left = decode_headers(bytes(self._buffer[:size]), self._base, self._limits)
         rest = bytes(self._buffer[size + 1 :])
         self._buffer.clear()
         self._phase = _Phase.BODY
-        events.append(RequestHead(_REQUEST_ID, Role.RESPONDER, False, params, repeats))
+        events.append(RequestHead(_REQUEST_ID, Role.RESPONDER, False, params, repeats, plain))
         return rest
 
     def _read_body(self, data: bytes, events: list[Event]) -> None:
@@ -162,10 +163,10 @@ class SCGIConnection:
         """See `events.Connection`: nothing, SCGI has no way to the front-end's log."""
         return ()
 
-    def end(self, request_id: int, app_status: int = 0) -> bytes:
-        """See `events.Connection`: nothing, the connection's end is the answer's."""
+    def end(self, request_id: int, app_status: int = 0, data: bytes = b"") -> bytes:
+        """See `events.Connection`: the bytes as they are, the connection's end is the answer's."""
         self._answered = True
-        return b""
+        return data
 
     def abort(self) -> bytes:
         """See `events.Connection`: nothing.
@@ -174,48 +175,3 @@ class SCGIConnection:
         """
         self._closed = True
         return b""
-
-
-def decode_headers(
-    block: bytes, base: dict[str, Any], limits: Limits
-) -> tuple[dict[str, Any], list[tuple[str, str]], int]:
-    """Decode the content of the netstring over a copy of `base`: parameters, repeated ones, length of the body.
-
-    Raises ProtocolError for what the specification forbids, but for repeated names: nginx sends its own CONTENT_LENGTH
-    and SCGI, and once more those of its scgi_params file (where CONTENT_LENGTH is empty when there is no body).
-    """
-    names, values = _split(block, limits)
-    if names[0] != "CONTENT_LENGTH":
-        raise ProtocolError("CONTENT_LENGTH is not the first header")
-    announced = values[0]
-    if not _CONTENT_LENGTH.match(announced):
-        raise ProtocolError("CONTENT_LENGTH is not a number")
-    params = base.copy()
-    repeats = []
-    for name, value in zip(names, values, strict=True):
-        if not name:
-            raise ProtocolError("a header without a name")
-        if len(name) > limits.name_size:
-            raise _OverLimit(f"a parameter's name has more than {limits.name_size} bytes")
-        if name not in params:
-            params[name] = value
-        elif name != "CONTENT_LENGTH":
-            repeats.append((name, value))
-        elif value not in ("", announced):
-            raise ProtocolError("two lengths of the body")
-    if params.get("SCGI") != "1":
-        raise ProtocolError("the header SCGI is not 1")
-    return params, repeats, int(announced or "0")
-
-
-def _split(block: bytes, limits: Limits) -> tuple[list[str], list[str]]:
-    """The names and the values of NUL-terminated strings."""
-    if block[-1] != 0:
-        raise ProtocolError("the headers end in the middle of one")
-    count, odd = divmod(block.count(0), 2)
-    if odd:
-        raise ProtocolError("a header without a value")
-    if count > limits.params_count:
-        raise _OverLimit(f"more than {limits.params_count} parameters")
-    fields = block.decode("latin-1").split("\0")
-    return fields[:-1:2], fields[1::2]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.protocol import records
@@ -27,14 +28,14 @@ LATIN_1 = st.text(st.characters(max_codepoint=255), max_size=300)
         (("N", "caf\xe9"), b"\x01\x04Ncaf\xe9"),
     ],
 )
-def test_pairs_in_both_directions(pair: tuple[str, str], block: bytes) -> None:
+def test_pairs_in_both_directions(codec: ModuleType, pair: tuple[str, str], block: bytes) -> None:
     assert records.encode_params([pair]) == block
-    assert records.decode_params(block, {}, LIMITS) == (dict([pair]), [])
+    assert codec.decode_params(block, {}, LIMITS) == (dict([pair]), [])
 
 
 @given(st.lists(st.tuples(LATIN_1, LATIN_1), max_size=20))
-def test_decoding_reverses_encoding(pairs: list[tuple[str, str]]) -> None:
-    params, repeats = records.decode_params(records.encode_params(pairs), {}, LIMITS)
+def test_decoding_reverses_encoding(codec: ModuleType, pairs: list[tuple[str, str]]) -> None:
+    params, repeats = codec.decode_params(records.encode_params(pairs), {}, LIMITS)
     rest = list(pairs)
     for pair in params.items():
         rest.remove(pair)
@@ -42,9 +43,9 @@ def test_decoding_reverses_encoding(pairs: list[tuple[str, str]]) -> None:
     assert params == dict(reversed(pairs))
 
 
-def test_decoding_is_over_a_copy_of_the_base() -> None:
+def test_decoding_is_over_a_copy_of_the_base(codec: ModuleType) -> None:
     base = {"wsgi.version": (1, 0)}
-    params, repeats = records.decode_params(records.encode_params([("wsgi.version", "2"), ("A", "a")]), base, LIMITS)
+    params, repeats = codec.decode_params(records.encode_params([("wsgi.version", "2"), ("A", "a")]), base, LIMITS)
     assert params == {"wsgi.version": (1, 0), "A": "a"}
     assert repeats == [("wsgi.version", "2")]
     assert base == {"wsgi.version": (1, 0)}
@@ -56,27 +57,28 @@ def test_characters_outside_latin_1_are_not_encoded() -> None:
 
 
 @given(st.binary(max_size=64))
-def test_walking_ends_where_decoding_does(block: bytes) -> None:
+@example(b"\x00\x29" + bytes(41))
+def test_walking_ends_where_decoding_does(codec: ModuleType, block: bytes) -> None:
     limits = Limits(params_size=40, params_count=3, name_size=10)
     try:
         pos, count = records.skip_params(block, 0, 0, limits)
     except records.LimitExceeded as over:
         with pytest.raises(records.LimitExceeded, match=f"^{over}$"):
-            records.decode_params(block, {}, limits)
+            codec.decode_params(block, {}, limits)
         return
     if pos == len(block):
-        params, repeats = records.decode_params(block, {}, limits)
+        params, repeats = codec.decode_params(block, {}, limits)
         assert len(params) + len(repeats) == count
     else:
         with pytest.raises(ProtocolError, match="cut short"):
-            records.decode_params(block, {}, limits)
+            codec.decode_params(block, {}, limits)
 
 
-def test_announced_lengths_are_not_allocated() -> None:
+def test_announced_lengths_are_not_allocated(codec: ModuleType) -> None:
     tracemalloc.start()
     for _ in range(1000):
         with pytest.raises(ProtocolError):
-            records.decode_params(b"\xff" * 8 + b"x" * 8, {}, LIMITS)
+            codec.decode_params(b"\xff" * 8 + b"x" * 8, {}, LIMITS)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
@@ -96,6 +98,21 @@ def test_streams_are_split_into_records(size: int) -> None:
     assert content == data
 
 
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 200_000])
+def test_an_answer_in_one_buffer(codec: ModuleType, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    data = data[:size]
+    stream = b"".join(records.encode_stream(records.STDOUT, 0x0102, data))
+    end = records.encode_record(records.STDOUT, 0x0102) + records.encode_end_request(0x0102, 0x103040506, 0)
+    assert codec.encode_answer(0x0102, data, 0x103040506) == stream + end
+
+
+@pytest.mark.parametrize("request_id", [-1, 65_536])
+def test_an_answer_to_what_is_no_id(codec: ModuleType, request_id: int) -> None:
+    with pytest.raises(struct.error):
+        codec.encode_answer(request_id, b"", 0)
+
+
 def test_content_that_a_record_cannot_hold() -> None:
     with pytest.raises(struct.error):
         records.encode_record(records.STDOUT, 1, bytes(65_536))
@@ -113,23 +130,41 @@ PARAMS = bytes.fromhex("0104 0001 0004 02 00 01 01 41 62 0000")
 PARAMS_END = bytes.fromhex("0104 0001 0000 00 00")
 
 
-def test_a_whole_head_at_once() -> None:
+STDIN_END = bytes.fromhex("0105 0001 0000 00 00")
+
+
+def test_a_whole_head_at_once(codec: ModuleType) -> None:
     head = BEGIN + PARAMS + PARAMS_END
-    assert records.decode_whole_head(head, {}, LIMITS) == (False, {"A": "b"}, [], len(head))
-    assert records.decode_whole_head(head + b"more", {}, LIMITS) == (False, {"A": "b"}, [], len(head))
+    for more, end, complete in ((b"", 0, False), (b"more", 0, False), (STDIN_END, 8, True), (STDIN_END * 2, 8, True)):
+        decoded = codec.decode_whole_head(head + more, {}, LIMITS)
+        assert decoded[:3] == (False, {"A": "b"}, [])
+        assert decoded[4:] == (len(head) + end, complete)
+
+
+def test_a_whole_head_with_keep_conn(codec: ModuleType) -> None:
+    head = bytearray(BEGIN + PARAMS + PARAMS_END)
+    head[10] = records.KEEP_CONN
+    assert codec.decode_whole_head(bytes(head), {}, LIMITS)[0] is True
 
 
 @pytest.mark.parametrize("place", [*range(len(BEGIN) + 7), *range(len(BEGIN + PARAMS), len(BEGIN + PARAMS) + 8)])
-def test_a_head_that_differs_anywhere_is_left_to_the_table(place: int) -> None:
+def test_a_head_that_differs_anywhere_is_left_to_the_table(codec: ModuleType, place: int) -> None:
     head = bytearray(BEGIN + PARAMS + PARAMS_END)
     head[place] ^= 0x40
-    assert records.decode_whole_head(bytes(head), {}, LIMITS) is None
+    assert codec.decode_whole_head(bytes(head), {}, LIMITS) is None
 
 
-def test_a_head_that_is_not_whole_is_left_to_the_table() -> None:
+@pytest.mark.parametrize("flags", [2, 3, 0x80, 0xFF])
+def test_a_head_with_flags_that_are_not_known_is_left_to_the_table(codec: ModuleType, flags: int) -> None:
+    head = bytearray(BEGIN + PARAMS + PARAMS_END)
+    head[10] = flags
+    assert codec.decode_whole_head(bytes(head), {}, LIMITS) is None
+
+
+def test_a_head_that_is_not_whole_is_left_to_the_table(codec: ModuleType) -> None:
     head = BEGIN + PARAMS + PARAMS_END
     for size in range(len(head)):
-        assert records.decode_whole_head(head[:size], {}, LIMITS) is None
+        assert codec.decode_whole_head(head[:size], {}, LIMITS) is None
 
 
 @pytest.mark.parametrize(
@@ -141,8 +176,8 @@ def test_a_head_that_is_not_whole_is_left_to_the_table() -> None:
     ],
     ids=["pair cut short", "no parameters", "id 0"],
 )
-def test_a_head_with_a_fault_is_left_to_the_table(head: bytes) -> None:
-    assert records.decode_whole_head(head, {}, LIMITS) is None
+def test_a_head_with_a_fault_is_left_to_the_table(codec: ModuleType, head: bytes) -> None:
+    assert codec.decode_whole_head(head, {}, LIMITS) is None
 
 
 def test_reader_knows_when_it_is_between_records() -> None:
