@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ class Dispatcher:
         """Answer one request. Raises nothing."""
         environ = head.params
         try:
-            application = self._prepare(environ, head.repeats, exchange)
+            application = self._prepare(environ, head, exchange)
         except Rejected as error:
             return self.refuse(error.status, error.reason, exchange, head_only=environ.get("REQUEST_METHOD") == "HEAD")
         errors = self._errors
@@ -97,9 +97,9 @@ class Dispatcher:
             errors.flush()
             errors.exchange = None
 
-    def _prepare(self, environ: dict[str, Any], repeats: Sequence[tuple[str, str]], exchange: Exchange) -> Application:
+    def _prepare(self, environ: dict[str, Any], head: RequestHead, exchange: Exchange) -> Application:
         """Complete the environ and find who gets it. Raises Rejected."""
-        normalise(environ, repeats, len(self.base))
+        normalise(environ, head.repeats, len(self.base), plain=head.plain)
         host, port = host_and_port(environ, self._port_from)
         path, prefix = request_path(environ)
         found = self._bindings.find(host, port, path)

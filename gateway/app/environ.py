@@ -48,17 +48,18 @@ _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 _SAFE = "/:@!$&'()*+,;=~"  # of a path, what quote() leaves (RFC 3986 §3.3)
 
 
-def normalise(params: dict[str, Any], repeats: Iterable[tuple[str, str]], own: int = 0) -> None:
+def normalise(params: dict[str, Any], repeats: Iterable[tuple[str, str]], own: int = 0, *, plain: bool = False) -> None:
     """Make an environ of a request's parameters, in place; `wsgi.input` and the path are not its business.
 
     `repeats` holds the pairs whose names were there already. The first `own` keys of `params` are the gateway's, and
-    their values need not be strings; all others are. Raises Rejected (400, 413).
+    their values need not be strings; all others are. With `plain` none holds NUL, CR or LF. Raises Rejected (400, 413).
     """
     for name, value in repeats:
         _repeat(params, name, value)
     for name in _DROPPED:
         params.pop(name, None)
-    _refuse_controls(params, own)
+    if not plain:
+        _refuse_controls(params, own)
     _check_length(params)
     get = params.get
     if get("CONTENT_TYPE") == "":

@@ -54,6 +54,7 @@ class Conversation:
         "_answer",
         "_answer_size",
         "_board",
+        "_body",
         "_connection",
         "_gone",
         "_id",
@@ -85,7 +86,8 @@ class Conversation:
         self.interruption = interruption
         self.label = 0  # of the request's host, once that is known
         self._pieces: deque[bytes] = deque()
-        self._answer: list[bytes] = []
+        self._answer: list[bytes] = []  # framed, and
+        self._body: list[bytes] = []  # what follows it, not framed yet
         self._answer_size = 0
         self._gone = ""  # why the front-end no longer wants, or can take, the answer
         self._writable = True
@@ -109,14 +111,14 @@ class Conversation:
                 return b""
             if self._gone:
                 raise BodyCutShort(f"the request's body is incomplete: {self._gone}")
-            if self._answer:  # a front-end may wait for it before it sends more
+            if self._answer_size:  # a front-end may wait for it before it sends more
                 self._try_to_transmit()
             self._read_more()
         return self._pieces.popleft()
 
     def send(self, data: bytes) -> None:
         """See `Exchange.send`."""
-        self._answer.extend(self._connection.stdout(self._id, data))
+        self._body.append(data)
         self._answer_size += len(data)
         if self._answer_size >= _BUFFERED_ANSWER:
             self.flush()
@@ -139,7 +141,8 @@ class Conversation:
         """End a complete answer and send what is left of it; return whether the connection is still of use."""
         if self.is_aborted:
             return self.fail()
-        self._answer.append(self._connection.end(self._id))
+        body, self._body = self._body, []
+        self._answer.append(self._connection.end(self._id, 0, b"".join(body)))
         return self._try_to_transmit()
 
     def fail(self) -> bool:
@@ -149,7 +152,7 @@ class Conversation:
         """
         if self.is_aborted:
             self._gone = ""
-            self._answer = []
+            self._answer, self._body = [], []
             return self.finish()
         if not self._writable:
             return False
@@ -169,6 +172,9 @@ class Conversation:
         return True
 
     def _transmit(self) -> None:
+        if self._body:
+            body, self._body = self._body, []  # first, lest an interruption leave it to be sent twice
+            self._answer.extend(self._connection.stdout(self._id, b"".join(body)))
         parts, self._answer, self._answer_size = self._answer, [], 0
         if self._gone:
             raise Disconnected(self._gone)
