@@ -1,10 +1,10 @@
 """What the engine costs: from the bytes of one request, as nginx sends it for `GET /hello`, to the application's call.
 
-The gateway's records, state machine, environ and dispatch and those of flup6, both pure Python, take the request with
-a new connection for each: once from memory, where reading costs next to nothing, and once from a socket, where each
-side reads in its own way; then against flup6 as web.py runs it, with a thread for each request. What follows the call
-is not counted. The sides take turns of a hundred requests: a worker runs no other server's code in between, which would
-empty the processor's caches of its own.
+The gateway's records, state machine, environ and dispatch, with the twin in C and in pure Python, and those of flup6
+take the request with a new connection for each: once from memory, where reading costs next to nothing, and once from a
+socket, where each side reads in its own way; then against flup6 as web.py runs it, with a thread for each request. What
+follows the call is not counted. The sides take turns of a hundred requests: a worker runs no other server's code in
+between, which would empty the processor's caches of its own.
 
     python -m benchmarks.engine [REQUESTS]
 """
@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from time import perf_counter_ns
+from types import ModuleType
 from typing import Any, cast
 
 from flup.server import fcgi, fcgi_base, fcgi_fork
@@ -29,9 +30,15 @@ from gateway.app.interruption import Interruption
 from gateway.net.conversation import Conversation, Timeouts
 from gateway.net.stream import Stream
 from gateway.process.scoreboard import Scoreboard, Slot
+from gateway.protocol import fastcgi, records
 from gateway.protocol.events import RequestHead
-from gateway.protocol.fastcgi import FastCGIConnection
 from gateway.settings import Binding
+
+twin: ModuleType | None
+try:
+    from gateway.protocol import twin
+except ImportError:  # which is said
+    twin = None
 
 HELLO = Path(__file__).with_name("hello.fcgi").read_bytes()
 _WARM_UP = 200  # requests that are not counted
@@ -53,8 +60,8 @@ class Hello:
         return [b"hello\n"]
 
 
-def gateway_side(application: Hello) -> Side:
-    """The request's way through a worker."""
+def gateway_side(application: Hello, functions: ModuleType) -> Side:
+    """The request's way through a worker, with the twin's `functions` or Python's (`records`)."""
     dispatcher = Dispatcher([(Binding(), Site("hello", application))], errors=ErrorStream(print), log=print)
     timeouts = Timeouts(5, 5, 5, 5)
     scoreboard = Scoreboard(1, ["", "*"])
@@ -62,9 +69,11 @@ def gateway_side(application: Hello) -> Side:
     interruption = Interruption()
 
     def serve(sock: socket.socket) -> int:
+        for name in ("decode_params", "decode_whole_head", "encode_answer"):
+            setattr(fastcgi, name, getattr(functions, name))
         stream = Stream(sock)
         started = perf_counter_ns()
-        connection = FastCGIConnection(dispatcher.base)
+        connection = fastcgi.FastCGIConnection(dispatcher.base)
         head, *rest = connection.receive_data(stream.receive_now() or b"")
         connection.data_to_send()
         assert type(head) is RequestHead
@@ -159,30 +168,38 @@ def from_socket(serve: Side) -> int:
         return serve(ours)
 
 
-def measure(requests: int, take: Callable[[Side], int], flup: Callable[[Hello], Side]) -> tuple[float, float]:
-    """The medians of the gateway and of flup6 in microseconds, over `requests` or a few more."""
+def measure(requests: int, take: Callable[[Side], int], flup: Callable[[Hello], Side]) -> dict[str, float]:
+    """The medians of all sides in microseconds, over `requests` or a few more."""
     application = Hello()
-    sides = gateway_side(application), flup(application)
-    took: tuple[list[int], list[int]] = ([], [])
+    sides = {"python": gateway_side(application, records), "flup6": flup(application)}
+    if twin is not None:
+        sides = {"twin": gateway_side(application, twin), **sides}
+    took: dict[str, list[int]] = {name: [] for name in sides}
     for _ in range(0, _WARM_UP + requests, _TURN):
-        for serve, times in zip(sides, took, strict=True):
+        for name, serve in sides.items():
             for _ in range(_TURN):
-                times.append(take(serve))
+                took[name].append(take(serve))
                 assert application.environ["REQUEST_URI"] == "/hello"
-    ours, theirs = (statistics.median(times[_WARM_UP:]) / 1000 for times in took)
-    return ours, theirs
+    return {name: statistics.median(times[_WARM_UP:]) / 1000 for name, times in took.items()}
 
 
 def main(arguments: list[str]) -> None:
-    """Print medians and their ratio."""
+    """Print medians and their ratios."""
     requests = int(arguments[0]) if arguments else 5_000
+    if twin is None:
+        print("the twin in C is not built here, or GATEWAY_PURE is set", file=sys.stderr)
     for name, take, flup in (
         ("from memory, flup6 preforked", from_memory, flup_side),
         ("from a socket, flup6 preforked", from_socket, flup_side),
         ("from a socket, flup6 as in web.py", from_socket, flup_multiplexed_side),
     ):
-        ours, theirs = measure(requests, take, flup)
-        print(f"{name:33}  gateway {ours:6.1f} µs   flup6 {theirs:6.1f} µs   ratio {ours / theirs:.2f}")
+        medians = measure(requests, take, flup)
+        print(name.ljust(35) + "   ".join(f"{side} {median:6.1f} µs" for side, median in medians.items()))
+        for side, median in medians.items():
+            if side != "flup6":
+                print(f"  {side + ' / flup6':16} {median / medians['flup6']:.2f}")
+        if "twin" in medians:
+            print(f"  {'twin / python':16} {medians['twin'] / medians['python']:.2f}")
 
 
 if __name__ == "__main__":

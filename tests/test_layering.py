@@ -132,7 +132,8 @@ def test_only_process_forks_waits_and_signals(path: Path) -> None:
 
 def test_worker_code_loads_without_any_installed_package() -> None:
     names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in MODULES if unit(p) in WORKER]
-    names = [name for name in names if not name.endswith("__main__")]
+    optional = {"gateway.protocol.twin"}  # its importers do without it where it is not built
+    names = [name for name in names if not name.endswith("__main__") and name not in optional]
     script = f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfor name in {names!r}: __import__(name)\n"
     bare = subprocess.run(
         [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=30, env={"PATH": os.defpath}

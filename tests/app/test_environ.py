@@ -32,6 +32,12 @@ def test_what_nginx_sends_for_get_keeps_all_but_the_empty_ones() -> None:
     assert environ["wsgi.input_terminated"] is True
 
 
+def test_what_is_known_to_be_plain_is_not_searched_again() -> None:
+    environ: dict[str, Any] = {**NGINX, "HTTP_X": "\n"}
+    normalise(environ, (), plain=True)
+    assert environ["HTTP_X"] == "\n"
+
+
 @pytest.mark.parametrize("bad", ["\0", "\r", "\n", "a\r\nb"])
 def test_nul_cr_and_lf_are_refused_in_values_and_names(bad: str) -> None:
     for params in ({"PATH_INFO": "/a" + bad}, {"HTTP_X": bad}, {"X" + bad: ""}, {"SERVER_SOFTWARE": bad}):
