@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.protocol import headers, records
 from gateway.protocol.events import Limits
-from tests.protocol.compiling import load_twin, load_with
+from tests.protocol.compiling import PROTOCOL, load_twin, load_with
 from tests.protocol.differential import SAMPLES, Comparison, mutate
 from tests.protocol.reading import cut
 
@@ -147,6 +148,28 @@ def test_a_twin_that_cannot_be_loaded_does_no_harm(tmp_path: Path) -> None:
     broken.write_bytes(b"\x7fELF, of another machine")
     with pytest.raises(ImportError):
         load_twin(broken)
+
+
+@pytest.mark.parametrize(
+    ("pure", "broken", "used"),
+    [("", False, "twin"), ("1", False, "records"), ("", True, "records")],
+    ids=["built", "GATEWAY_PURE", "of another machine"],
+)
+def test_a_pool_with_an_interpreter_of_its_own(
+    extension: Path, tmp_path: Path, pure: str, broken: bool, used: str
+) -> None:
+    package = tmp_path / "gateway"
+    shutil.copytree(PROTOCOL.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    content = b"\x7fELF, of another machine" if broken else extension.read_bytes()
+    (package / "protocol" / extension.name).write_bytes(content)
+    script = (
+        "import boot; boot.load_package(); from gateway.protocol import fastcgi as f; print(f.decode_params.__module__)"
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-B", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=30,
+        env={"PATH": os.defpath, "PYTHONPATH": str(package / "process"), "GATEWAY_PURE": pure},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"gateway.protocol.{used}\n", "")
 
 
 def test_every_interpreter_from_3_11_on_may_load_it(extension: Path) -> None:
