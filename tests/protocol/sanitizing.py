@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> None:
         "TWIN_CFLAGS": FLAGS,
         "LD_PRELOAD": runtime(),
         "ASAN_OPTIONS": "detect_leaks=0",  # the interpreter keeps much to its end; test_twin looks for leaks
+        "GATEWAY_PURE": "",
         "PYTHONMALLOC": "malloc",  # so that a byte too far is seen in small objects as well
     }
     commands = [["tests.protocol.differential", seconds]]

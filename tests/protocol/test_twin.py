@@ -138,6 +138,7 @@ def test_the_environment_chooses_python(
 
 
 def test_an_interpreter_without_a_gil_gets_python(extension: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GATEWAY_PURE", raising=False)
     monkeypatch.setattr(sys, "abiflags", "t")
     with pytest.raises(ImportError, match="with a GIL"):
         load_twin(extension)
