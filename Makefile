@@ -8,7 +8,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-TWIN = setup.py gateway/protocol/_records.c gateway/protocol/_names.h
+TWIN = gateway/protocol/_records.c gateway/protocol/_names.h
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test sanitize bench bench-reload programs
