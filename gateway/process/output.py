@@ -119,6 +119,9 @@ class PoolLogs:
         self._loop.watch(output, output.hear)
         try:
             yield output, writing
+        except BaseException:
+            output.close()  # nobody will write to it: it would be at its end, and readable, for ever
+            raise
         finally:
             os.close(writing)
 

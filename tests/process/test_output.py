@@ -92,6 +92,12 @@ def test_nothing_is_read_before_it_is_known_whose_it_is(logs: PoolLogs, said: Ca
         assert said() == ["0] of a child that outlives it"]
 
 
+def test_a_process_that_could_not_be_started_leaves_nothing(logs: PoolLogs, loop: Watching) -> None:
+    with pytest.raises(FileNotFoundError), logs.catch() as (output, _):
+        raise FileNotFoundError
+    assert (output.fileno(), loop.watched) == (-1, set())
+
+
 @pytest.mark.parametrize("end", [b"", b"\n"])
 def test_long_lines_are_several_records(logs: PoolLogs, said: Callable[[], list[str]], end: bytes) -> None:
     with logs.catch() as (output, writing):
