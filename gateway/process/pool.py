@@ -25,6 +25,7 @@ from gateway.process.scaling import Plan
 from gateway.process.scoreboard import Scoreboard
 from gateway.process.setup import Setup, Setups
 from gateway.process.standin import StandIn
+from gateway.process.status import of_pool
 from gateway.process.task import Task
 
 _STOP = b"stop"
@@ -181,20 +182,9 @@ class PoolRunner:
 
     def status(self) -> dict[str, Any]:
         """What `gateway status` shows of the pool."""
-        current = self.policy.current
         return {
-            "name": self.name,
-            "listen": [str(listener.address) for listener in self.listeners],
-            "pm": self.settings.pm.value,
-            "max_children": self.settings.max_children,
-            "wanted": self.policy.wanted,
-            "max_children_reached": self.policy.max_children_reached,
-            "up": not self.policy.standing_in,
+            **of_pool(self.name, self.setups.current, self.policy, self.reload_error),
             **self._lookout.status(self._workers, self.policy.workers),
-            "generation": current.number if current else 0,
-            "state": "reloading" if current and self.policy.candidate else self.policy.phase.value,
-            "failed": sorted(current.failed) if current else [],
-            "reload_error": self.reload_error,
         }
 
     # -- what the policy decides ---------------------------------------------------------------------------------------
@@ -256,7 +246,7 @@ class PoolRunner:
 
     def _take_up(self, setup: Setup) -> None:
         """Let what was set up for a generation be in force."""
-        self.settings, self.listeners = setup.pool, setup.listeners
+        self.listeners = setup.listeners
         self._logs.take_up(setup.pool)
         self._lookout.take_up(setup.pool, setup.listeners)
 

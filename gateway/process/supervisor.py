@@ -15,31 +15,96 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from gateway import __version__, log
-from gateway.net.control import Caller, Command, ControlError, ControlServer
+from gateway.net.control import Caller, Command
 from gateway.net.listeners import ListenError
 from gateway.net.notify import Notifier
 from gateway.process import policy
 from gateway.process.announce import Announcer
+from gateway.process.callers import Callers
 from gateway.process.console import Console
-from gateway.process.handles import Source
+from gateway.process.handles import Loop, Source
 from gateway.process.launch import become_subreaper
+from gateway.process.policy import PoolPolicy
 from gateway.process.pool import PoolRunner, milliseconds
 from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, work_out
-from gateway.process.setup import Setups
+from gateway.process.setup import Setup, Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
 from gateway.settings import ConfigError, Settings
 
 _COMMANDS = "status, reload, reopen-logs, stop, quit"
-_MOST_SILENT_CALLERS = 32
 _SIGNALS = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
 )  # fmt: skip
 
 
-def serve(settings: Settings, problems: Sequence[str] = (), reread: Reread | None = None) -> int:
+class Runner(Protocol):
+    """What the master needs of a pool, whatever its workers are."""
+
+    name: str
+    setups: Setups
+    policy: PoolPolicy
+    leaving: bool  # removed from the settings: it ends when its last request has
+    first_load: bool | None  # whether anything of it could be started at the start; None: not known yet
+    next_look: int  # when `look` is due, on the policy's clock
+
+    def start(self) -> None:
+        """Load the first generation."""
+
+    def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
+        """Load anew what has been set up; `expect` is told the generation that will hold it."""
+
+    def remove(self) -> None:
+        """Stop gracefully, and let nobody connect any more."""
+
+    def drain(self) -> None:
+        """Stop gracefully."""
+
+    def terminate(self) -> None:
+        """Stop at once."""
+
+    def tick(self) -> None:
+        """Let the policy look at its deadlines."""
+
+    def look(self, ceiling: int) -> None:
+        """Look at the workers and at what waits; `ceiling` is how many workers process_max leaves to this pool."""
+
+    def reopen_logs(self) -> str:
+        """Open the log files anew by their names; return what went wrong, or ""."""
+
+    def owns(self, pid: object) -> bool:
+        """Say whether a process is one of this pool's."""
+
+    def reaped(self, pid: int, status: str) -> bool:
+        """A child of the master has ended; return whether it was of this pool."""
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status` shows of the pool."""
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of the pool is left."""
+
+    def close(self) -> None:
+        """Free what the pool held."""
+
+
+class MakeRunner(Protocol):
+    """What gives a pool its runner; see `pool.PoolRunner`."""
+
+    def __call__(self, name: str, setups: Setups, *, loop: Loop, on_loaded: Callable[[int, str], None]) -> Runner:
+        """Make it; nothing runs yet."""
+
+
+def serve(
+    settings: Settings,
+    problems: Sequence[str] = (),
+    reread: Reread | None = None,
+    *,
+    make_runner: MakeRunner = PoolRunner,
+) -> int:
     """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
 
     A reload takes new settings from `reread`; without, it loads code alone.
@@ -51,24 +116,31 @@ def serve(settings: Settings, problems: Sequence[str] = (), reread: Reread | Non
         log.use_json(settings.gateway.error_log_format == "json")
         for problem in problems:
             log.line(problem, log.Level.ERROR)
-        master = Master(settings, resources, reread)
+        master = Master(settings, resources, reread, make_runner=make_runner)
         return master.run()
 
 
 class Master:
     """The loop that joins signals, control socket and pools."""
 
-    def __init__(self, settings: Settings, resources: contextlib.ExitStack, reread: Reread | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        resources: contextlib.ExitStack,
+        reread: Reread | None = None,
+        *,
+        make_runner: MakeRunner = PoolRunner,
+    ) -> None:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._started = time.time()
         self._settings = settings
         self._reread = reread
+        self._make_runner = make_runner
         self._exit_code = EXIT_OK
         self._stopping = False
         self._judged = False  # whether the outcome of the first loads is known
         self._reloads: list[Reload] = []
-        self._silent_callers: list[Caller] = []  # that have not sent a whole command yet, the oldest first
         self._stop_callers: list[Caller] = []
         notifier = Notifier.from_environment()
         resources.callback(notifier.close)
@@ -76,16 +148,14 @@ class Master:
         self._wake_up = _catch_signals(resources)
         self.watch(self._wake_up, self._on_signals)
         become_subreaper()
-        self._pools: list[PoolRunner] = []
+        self._pools: list[Runner] = []
         resources.callback(self._close_pools)
         for name, pool in settings.pools.items():
             self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
         self._console = Console(settings, self, self._status)
         resources.callback(self._console.close)
         if settings.gateway.control:
-            self._control = ControlServer(settings.gateway.control)
-            resources.callback(self._control.close)
-            self.watch(self._control.socket, self._on_caller)
+            resources.callback(Callers(settings.gateway.control, self, self._obey).close)
         if settings.gateway.pid_file:
             resources.callback(remove, settings.gateway.pid_file)
             write_pid(settings.gateway.pid_file)
@@ -137,8 +207,8 @@ class Master:
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
-    def _runner(self, name: str, setups: Setups) -> PoolRunner:
-        return PoolRunner(name, setups, loop=self, on_loaded=functools.partial(self._on_loaded, name))
+    def _runner(self, name: str, setups: Setups) -> Runner:
+        return self._make_runner(name, setups, loop=self, on_loaded=functools.partial(self._on_loaded, name))
 
     def _close_pools(self) -> None:
         for pool in self._pools:
@@ -174,7 +244,7 @@ class Master:
         deadline = None if first == policy.NEVER else max(0, first - now) / 1000
         return min((s for s in (deadline, self._announcer.sign_of_life()) if s is not None), default=None)
 
-    def _ceiling(self, pool: PoolRunner) -> int:
+    def _ceiling(self, pool: Runner) -> int:
         """How many workers process_max leaves to a pool."""
         if not (process_max := self._settings.gateway.process_max):
             return policy.NEVER
@@ -236,33 +306,6 @@ class Master:
 
     # -- control -------------------------------------------------------------------------------------------------------
 
-    def _on_caller(self) -> None:
-        caller = self._control.accept(log.line)
-        if caller is None:
-            return
-        self.watch(caller.socket, lambda: self._on_command(caller))
-        self._silent_callers.append(caller)
-        if len(self._silent_callers) > _MOST_SILENT_CALLERS:
-            oldest = self._silent_callers[0]
-            self._dismiss(oldest)
-            oldest.reply({"ok": False, "error": "too many callers who say nothing"})
-
-    def _on_command(self, caller: Caller) -> None:
-        try:
-            command = caller.read_command()
-        except (ControlError, OSError) as error:
-            self._dismiss(caller)
-            caller.reply({"ok": False, "error": str(error)})
-            return
-        if command is not None:
-            self._dismiss(caller)
-            self._obey(command, caller)
-
-    def _dismiss(self, caller: Caller) -> None:
-        """Listen to a caller no longer."""
-        self.forget(caller.socket)
-        self._silent_callers.remove(caller)
-
     def _obey(self, command: Command, caller: Caller) -> None:
         match command.get("command"):
             case "status":
@@ -304,7 +347,7 @@ class Master:
             self._console.start()
         self._apply(changes, running, Reload(reply, [*changes.changed, *changes.added, *changes.removed], problems))
 
-    def _apply(self, changes: Changes, running: Mapping[str, PoolRunner], reload: Reload) -> None:
+    def _apply(self, changes: Changes, running: Mapping[str, Runner], reload: Reload) -> None:
         """Make the changes: new pools start, those that are gone end, the others load anew."""
         name_what_waits(self._settings.gateway, changes.settings.gateway)
         self._settings = changes.settings
