@@ -37,7 +37,7 @@ _POOL_COUNTERS: Declared = {
     "log_lines_lost": ("gateway_pool_log_lines_lost", "Lines of logs that could not be written"),
 }  # fmt: skip
 _POOL_GAUGES: Declared = {
-    "up": ("gateway_pool_up", "1 while workers of the pool can serve, 0 while a stand-in answers 503"),
+    "up": ("gateway_pool_up", "1 while workers of the pool can serve, 0 while they fail to start"),
     "start_time": ("gateway_pool_start_time_seconds", "When the pool was started, since 1970"),
     "listen_queue": ("gateway_pool_listen_queue", "Connections that wait for a worker"),
     "max_listen_queue": ("gateway_pool_max_listen_queue", "Most connections that were seen waiting"),

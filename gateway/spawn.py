@@ -1,11 +1,13 @@
 """The `gateway-spawn` command: opens a socket and starts any FastCGI program on it, with the flags of spawn-fcgi.
 
 The program finds the socket at file descriptor 0 (FastCGI 1.0 §2.2) and runs as the user that was named. Unlike
-spawn-fcgi's, TCP sockets are on 127.0.0.1 unless -a says otherwise: FastCGI knows no password.
+spawn-fcgi's, TCP sockets are on 127.0.0.1 unless -a says otherwise: FastCGI knows no password. With --supervise it
+stays, as the master of a pool of such programs (`process.program`).
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import subprocess
@@ -23,7 +25,7 @@ from gateway.net.address import Address, UnixAddress, parse_address
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners
 from gateway.process.launch import Identity, IdentityError, find_identity, launch
 from gateway.process.replace import replace_process
-from gateway.settings import ConfigError
+from gateway.settings import ConfigError, Gateway, Pool, Settings
 
 USAGE, SYSTEM = 100, 111
 _FIRST_LOOK = 0.1  # seconds; a program that cannot run has ended by then
@@ -49,6 +51,11 @@ class Order:
     children: str | None
     pid_file: str
     no_fork: bool
+    supervise: bool
+    control: str | None
+    kill_signal: str | None
+    process_control_timeout: float | None
+    first_look: float | None
 
 
 @click.command(
@@ -74,12 +81,30 @@ class Order:
 @click.option("-d", "directory", default=None, metavar="PATH", help="the program's working directory")
 @click.option("-n", "no_fork", is_flag=True, help="become the program instead of starting it, for a supervisor")
 @click.option("-f", "command", default="", metavar="COMMAND", help="program as a line for /bin/sh, instead of PROGRAM")
+@click.option("--supervise", is_flag=True, help="stay, and keep as many running as -F says; -P is then of this process")
+@click.option("--control", metavar="PATH", help="socket for gateway status, reload and stop (default: beside -s)")
+@click.option("--kill-signal", metavar="SIGNAL", help="lets the program finish its request and exit (default: TERM)")
+@click.option(
+    "--process-control-timeout",
+    type=click.FloatRange(0.1),
+    metavar="SECONDS",
+    help="how long it may take for that before it is killed (default: 30)",
+)
+@click.option(
+    "--first-look",
+    type=click.FloatRange(0.01),
+    metavar="SECONDS",
+    help="how long it has to run to count as started (default: 0.1)",
+)
 @click.version_option(__version__, "-v", "-V", "--version", message="gateway-spawn %(version)s")
 def spawn(**flags: Any) -> int:
     """Start a FastCGI program on a socket of its own."""
     order = Order(**flags)
     argv = _argv(order)
     identity = _identity(order)
+    if order.supervise:
+        return _supervise(order, argv, identity)
+    _check_unsupervised(order)
     listener = open_listeners(_address(order), backlog=order.backlog, file=_socket_file(order, identity))[0]
     # Programs wait in accept(2), and whether that waits belongs to the socket, not to a process.
     listener.socket.setblocking(True)
@@ -91,7 +116,7 @@ def spawn(**flags: Any) -> int:
 def _argv(order: Order) -> list[str]:
     if order.argv:
         return list(order.argv)
-    if not order.command:
+    if not order.command.strip():
         raise ConfigError("name the program to start, as in: gateway-spawn -s /run/shop.sock -- /srv/shop/app.fcgi")
     return ["/bin/sh", "-c", f"exec {order.command}"]
 
@@ -133,6 +158,59 @@ def _names_owner(order: Order) -> bool:
 
 def _environment(order: Order) -> dict[str, str]:
     return dict(os.environ) | ({"PHP_FCGI_CHILDREN": order.children} if order.children else {})
+
+
+def _check_unsupervised(order: Order) -> None:
+    for flag in ("control", "kill_signal", "process_control_timeout", "first_look"):
+        if getattr(order, flag) is not None:
+            raise ConfigError(f"--{flag.replace('_', '-')} needs --supervise: otherwise nobody stays who could use it")
+
+
+def _supervise(order: Order, argv: Sequence[str], identity: Identity | None) -> int:
+    """Be the master of one pool, whose workers are the program's processes."""
+    from gateway.config import default_control, runtime_directory
+    from gateway.process import supervisor
+    from gateway.process.program import Program, ProgramRunner
+
+    if order.no_fork:
+        raise ConfigError("-n and --supervise exclude each other: to become the program, or to stay and start it again")
+    program = Program(tuple(argv), identity, _kill_signal(order), int(1000 * (order.first_look or _FIRST_LOOK)))
+    pool = _pool(order, identity)
+    control = order.control or default_control(pool.listen[0])
+    if os.geteuid() == 0 and os.path.dirname(control) == runtime_directory():
+        os.makedirs(runtime_directory(), 0o755, exist_ok=True)  # /run is empty after each start of the machine
+    name = os.path.basename((order.argv or order.command.split())[0])
+    settings = Settings(gateway=Gateway(control=control, pid_file=order.pid_file), pools={name: pool})
+    return supervisor.serve(settings, make_runner=functools.partial(ProgramRunner, program=program))
+
+
+def _kill_signal(order: Order) -> int:
+    from gateway.process.program import find_signal
+
+    try:
+        return find_signal(order.kill_signal or "TERM")
+    except ValueError as error:
+        raise ConfigError(f"--kill-signal: {error}") from None
+
+
+def _pool(order: Order, identity: Identity | None) -> Pool:
+    """The flags as a pool's settings. Its user is left out: the program's identity is found, and nothing of gateway's
+    has to be readable for it.
+    """
+    file = _socket_file(order, identity)
+    return Pool(
+        listen=(str(_address(order)),),
+        listen_backlog=order.backlog,
+        listen_mode=f"{file.mode:04o}",
+        listen_owner=str(file.uid) if file.uid >= 0 else "",
+        listen_group=str(file.gid) if file.gid >= 0 else "",
+        max_children=order.count,
+        start_timeout=Pool().start_timeout + (order.first_look or _FIRST_LOOK),
+        process_control_timeout=order.process_control_timeout or Pool().process_control_timeout,
+        app_dir=order.directory or "",
+        clear_env=False,
+        env={"PHP_FCGI_CHILDREN": order.children} if order.children else {},
+    )
 
 
 def _become(order: Order, argv: Sequence[str], listener: Listener, identity: Identity | None) -> NoReturn:

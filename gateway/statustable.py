@@ -24,10 +24,11 @@ def lines(answer: dict[str, Any]) -> Iterator[str]:
 
 def _pool(pool: dict[str, Any]) -> Iterator[str]:
     workers = pool["workers"]
-    busy = sum(worker["state"] == "busy" for worker in workers)
     state = f", {pool['state']}" if pool.get("state") else ""
     size = f"{pool['pm']}, max_children {pool['max_children']}"
-    yield f"pool {pool['name']}{state}: {busy} of {len(workers)} workers busy; {size}"
+    yield f"pool {pool['name']}{state}: {in_use(pool)}; {size}"
+    if "program" in pool:
+        yield f"  runs {escape(pool['program'])}"[:_WIDTH]
     yield f"  listens on {', '.join(pool['listen'])}"
     if pool.get("reload_error"):
         yield f"  the last reload failed: {escape(pool['reload_error'].strip().splitlines()[-1])}"[:_WIDTH]
@@ -40,8 +41,17 @@ def _pool(pool: dict[str, Any]) -> Iterator[str]:
         yield _worker(worker)
 
 
+def in_use(pool: dict[str, Any]) -> str:
+    """How many workers run a request; of a foreign program (`gateway-spawn`) nobody knows that, but how many run."""
+    workers = pool["workers"]
+    if "program" in pool:
+        return f"{sum(worker['state'] == 'ready' for worker in workers)} of {pool['wanted']} processes run"
+    return f"{sum(worker['state'] == 'busy' for worker in workers)} of {len(workers)} workers busy"
+
+
 def _worker(worker: dict[str, Any]) -> str:
     seconds = worker.get("seconds")
     request = f"{worker.get('method') or ''} {worker.get('host') or ''}{worker.get('uri') or ''}".strip()
-    columns = worker | {"seconds": "" if seconds is None else f"{seconds:.1f}", "request": escape(request)}
+    columns = {"requests": ""} | worker
+    columns |= {"seconds": "" if seconds is None else f"{seconds:.1f}", "request": escape(request)}
     return _COLUMNS.format_map(columns)[:_WIDTH].rstrip()

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.log import escape
+from gateway.statustable import in_use
 
 _EVERY = 1.0  # seconds
 _MOST_REQUESTS = 12  # shown at once, those that have run longest
@@ -83,8 +84,8 @@ def _print(ask: Callable[[], Answer], go_on: Pause) -> None:
     while True:
         now = time.strftime("%H:%M:%S")
         for pool in ask()["pools"]:
-            workers = f"{pool['active_processes']} of {pool['total_processes']} workers busy"
-            print(f"{now} {pool['name']}: {workers}, {pool['listen_queue']} waiting, {rates.of(pool):.1f} requests/s")
+            rate = "" if (of_pool := rates.of(pool)) is None else f", {of_pool:.1f} requests/s"
+            print(f"{now} {pool['name']}: {in_use(pool)}, {pool['listen_queue']} waiting{rate}")
         sys.stdout.flush()
         if not go_on():
             return
@@ -96,7 +97,10 @@ class _Rates:
     def __init__(self) -> None:
         self._last: dict[str, tuple[float, int]] = {}
 
-    def of(self, pool: Answer) -> float:
+    def of(self, pool: Answer) -> float | None:
+        """None where nobody counts them: in a foreign program (`gateway-spawn`)."""
+        if "accepted_conn" not in pool:
+            return None
         now, count = time.monotonic(), pool["accepted_conn"]
         then, before = self._last.get(pool["name"], (now, count))
         self._last[pool["name"]] = now, count
@@ -116,9 +120,10 @@ def _pools(pools: list[Answer], rates: _Rates) -> Table:
     table.add_column("STATE", no_wrap=True)
     for pool in pools:
         fields = ("active_processes", "idle_processes", "total_processes", "max_children", "listen_queue")
-        numbers = [str(pool[field]) for field in (*fields, "accepted_conn")]
-        state = pool["state"] if pool["up"] else "stand-in"
-        table.add_row(Text(pool["name"]), *numbers, f"{rates.of(pool):.1f}", state)
+        numbers = [str(pool.get(field, "")) for field in (*fields, "accepted_conn")]
+        rate = "" if (of_pool := rates.of(pool)) is None else f"{of_pool:.1f}"
+        down = "failing" if "program" in pool else "stand-in"
+        table.add_row(Text(pool["name"]), *numbers, rate, pool["state"] if pool["up"] else down)
     return table
 
 

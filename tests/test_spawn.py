@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.running import alive
+from tests.end_to_end.running import ROOT, alive
 from tests.waiting import wait_until
 
 # A program as FastCGI 1.0 §2.2 describes it: its socket is file descriptor 0. It says what it is to each that connects.
@@ -32,6 +32,8 @@ while True:
         pass
     peer.close()
 """
+
+HOWTO = ROOT / "docs" / "howto" / "spawn.md"
 
 
 class Spawner:
@@ -179,6 +181,13 @@ def test_the_owner_of_the_socket(spawn: Spawner) -> None:
         (["-s", "{socket}", "--", "false"], 111, "false ended at once with exit code 1; start it by hand to see why"),
         (["-s", "{socket}", "-n", "--", "/no/such/program"], 111, "/no/such/program: No such file or directory"),
         (["-s", "/no/such/folder/s", "--", "true"], 111, "cannot listen in /no/such/folder: "),
+        (["-s", "{socket}", "-n", "--supervise", "true"], 100, "-n and --supervise exclude each other: "),
+        (["-s", "{socket}", "--control", "/c", "true"], 100, "--control needs --supervise: "),
+        (["-s", "{socket}", "--kill-signal", "TERM", "true"], 100, "--kill-signal needs --supervise: "),
+        (["-s", "{socket}", "--process-control-timeout", "9", "true"], 100, "--process-control-timeout needs --superv"),
+        (["-s", "{socket}", "--first-look", "9", "true"], 100, "--first-look needs --supervise: "),
+        (["-s", "{socket}", "--supervise", "--kill-signal", "TREM", "true"], 100, "--kill-signal: 'TREM' is no signal"),
+        (["-s", "{socket}", "--supervise", "-F", "10000", "true"], 100, "pools.true.max_children: a pool has at most"),
     ],
 )  # fmt: skip
 def test_mistakes(spawn: Spawner, arguments: list[str], code: int, message: str) -> None:
@@ -204,6 +213,14 @@ def test_help(spawn: Spawner, flag: str) -> None:
     done = spawn(flag)
     assert done.returncode == 0
     assert all(f"  -{letter}" in done.stdout for letter in "sapbMUGugFCPdnfvh")
+
+
+def test_the_howto_names_flags_that_exist(spawn: Spawner) -> None:
+    supervised = HOWTO.read_text().partition("## From spawn-fcgi")[0]
+    flags = set(re.findall(r"`(--?[A-Za-z-]+)[` ]", supervised))
+    assert {"--first-look", "--kill-signal", "-F"} <= flags
+    shown = spawn("-h").stdout
+    assert [flag for flag in flags if f"  {flag} " not in shown] == []
 
 
 def test_version(spawn: Spawner) -> None:
