@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from gateway import __version__
+from gateway import __version__, log
 from gateway.config import Source, find_control, read_settings, script_settings
 from gateway.flags import given, settings_flags
 from gateway.net.control import ControlError, call
 from gateway.net.listeners import ListenError, fd_is_listening
 from gateway.serving import refuse_root, supervise
-from gateway.settings import ConfigError, Pool
+from gateway.settings import ConfigError
 
 _port = click.IntRange(1, 65_535)
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
@@ -58,7 +58,10 @@ def serve(target: str, **flags: Any) -> int:
     from gateway.process import single
 
     _tell(*loaded.problems)
-    _settle_in(pool)
+    if settings.gateway.error_log != "stderr":
+        log.open_file(settings.gateway.error_log)
+    log.use_json(settings.gateway.error_log_format == "json")
+    single.settle_in(pool)
     return single.serve(pool, settings.applications)
 
 
@@ -68,20 +71,6 @@ def _inherited() -> str:
         return "fd:0"
     passed = os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0"
     return "systemd" if passed else ""
-
-
-def _settle_in(pool: Pool) -> None:
-    """What a zygote is given by its master, a lone worker has to do to itself: user, environment, directory."""
-    if pool.user or pool.group:
-        from gateway.process.replace import become
-        from gateway.process.start import pool_identity
-
-        if identity := pool_identity(pool):
-            become(identity)
-    os.environ.update(pool.env)
-    directory = os.path.abspath(pool.app_dir or ".")
-    os.chdir(directory)
-    sys.path.insert(0, directory)
 
 
 @gateway.command()

@@ -140,8 +140,10 @@ def _interpret(
     main = Settings(gateway=gateway, pools=pools, applications=own, source=source)
     if not patterns:
         return Loaded(main, tuple(problems))
+    folder = os.path.dirname(source)
+    main = dataclasses.replace(main, included=tuple(os.path.join(folder, pattern) for pattern in patterns))
     sites = Sites(main, addresses, owners, {} if remembered is None else remembered)
-    settings = _without_idle_pool(sites.read(patterns), raw)
+    settings = _without_idle_pool(sites.read(), raw)
     if not settings.applications and not (problems or sites.problems):
         raise ConfigError(f"{source}: neither this file nor one that it includes has an application")
     return Loaded(settings, tuple(problems), tuple(sites.problems))

@@ -11,6 +11,7 @@ import functools
 import ipaddress
 import math
 import re
+import resource
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -30,11 +31,14 @@ _WORDS: dict[Any, str] = {
     bool | None: "true or false",
     int: "a whole number",
     int | str: "a number or text",
+    int | None: "a whole number",
     float: "a number",
     tuple[str, ...]: "text, or a list of texts",
     tuple[Binding, ...]: "a list of tables",
 }
 _OCTAL = re.compile(r"0?[0-7]{3}\Z")
+_RLIMIT = "RLIMIT_"
+_HAVE_THEIR_OWN = {"nofile": "rlimit_files", "core": "rlimit_core"}
 
 
 def read_table(declared: type, raw: object, place: str, report: Callable[[str], None]) -> dict[str, Any]:
@@ -88,8 +92,10 @@ def _hints(declared: type) -> dict[str, Any]:
 
 def _value(declared: type, field: dataclasses.Field[Any], raw: Any, *, strict: bool) -> Any:
     hint = _hints(declared)[field.name]
-    if field.metadata.get("unit") and isinstance(raw, str):
-        raw = _quantity(raw, field)
+    if field.metadata.get("rlimit"):
+        raw = {key: _limit(value) for key, value in raw.items()} if isinstance(raw, dict) else _limit(raw)
+    elif field.metadata.get("unit") and isinstance(raw, str):
+        raw = _quantity(raw, sizes=field.metadata["unit"] == "bytes")
     if hint == tuple[str, ...] and isinstance(raw, str):
         raw = [raw]
     try:
@@ -100,9 +106,15 @@ def _value(declared: type, field: dataclasses.Field[Any], raw: Any, *, strict: b
     return value
 
 
-def _quantity(text: str, field: dataclasses.Field[Any]) -> float:
+def _limit(raw: Any) -> Any:
+    """Read "unlimited", "2G" or "4096"; what is no text stays as it is."""
+    if raw == "unlimited":
+        return resource.RLIM_INFINITY
+    return _quantity(raw, sizes=True) if isinstance(raw, str) else raw
+
+
+def _quantity(text: str, *, sizes: bool) -> float:
     """Read "100M" (bytes, in powers of 1024) or "30s", "5m", "500ms" (seconds)."""
-    sizes = field.metadata["unit"] == "bytes"
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
     unit = (match[2].upper().removesuffix("B").removesuffix("I") if sizes else match[2]) if match else ""
     factors: dict[str, Any] = _BYTES if sizes else _SECONDS
@@ -127,6 +139,9 @@ def expected(field: dataclasses.Field[Any], hint: Any) -> str:
     """Say in words what may be written for a setting."""
     if choices := choices_of(field, hint):
         return "one of: " + ", ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in choices)
+    if field.metadata.get("rlimit"):
+        kinds = 'text such as "2G", or "unlimited"'
+        return f"a table of names and numbers, {kinds}" if hint == dict[str, int] else f"a number, {kinds}"
     if unit := field.metadata.get("unit"):
         return f'a number of {unit}, or text such as "{"30s" if unit == "seconds" else "100M"}"'
     if hint in _WORDS:
@@ -165,8 +180,11 @@ def _check(value: Any, field: dataclasses.Field[Any]) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} is no length of time; write a number of seconds")
     least = field.metadata.get("at_least")
-    if least is not None and value < least:
+    if least is not None and value is not None and value < least:
         raise ValueError(f"{_written(value)} is too small; write {least} or more")
+    most = field.metadata.get("at_most")
+    if most is not None and value is not None and value > most:
+        raise ValueError(f"{_written(value)} is too large; write {most} or less")
     texts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
     if any(isinstance(text, str) and "\0" in text for text in texts):
         raise ValueError("there is a NUL character in it; remove it")
@@ -184,12 +202,16 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
         _check_status_listen(value)
     elif field.name in ("listen_mode", "status_listen_mode") and not _OCTAL.match(value):
         raise ValueError(f'"{value}" is no mode; write three octal digits after a 0, as in "0660"')
+    elif field.name == "umask" and value and not _OCTAL.match(value):
+        raise ValueError(f'"{value}" is no umask; write three octal digits after a 0, as in "0027"')
+    elif field.metadata.get("rlimit"):
+        _check_limits(value, field)
     elif field.name in ("listen_allowed_clients", "status_listen_allowed_clients"):
         for client in value:
             _check_ip(client)
     elif field.name == "access_format":
         compile_format(value, "")
-    elif field.name == "access_suppress_path":
+    elif field.name in ("access_suppress_path", "touch_reload"):
         for path in value:
             if not path.startswith("/"):
                 raise ValueError(f'"{path}" is no path; write one that begins with "/", as in "/ping"')
@@ -202,6 +224,19 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
 def _check_status_listen(text: str) -> None:
     if parse_address(text) == InheritedAddress(None):
         raise ValueError('"systemd" takes the sockets of every pool as well; write the one that is meant, systemd:NAME')
+
+
+def _check_limits(value: Any, field: dataclasses.Field[Any]) -> None:
+    limits = value if isinstance(value, dict) else {field.name: value}
+    known = sorted(name.removeprefix(_RLIMIT).lower() for name in dir(resource) if name.startswith(_RLIMIT))
+    for name, limit in limits.items():
+        if name in _HAVE_THEIR_OWN:
+            raise ValueError(f"{name} has a setting of its own; write {_HAVE_THEIR_OWN[name]}")
+        if limits is value and name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError(f"{name} is no limit; " + (f"did you mean {near[0]}?" if near else "see getrlimit(2)"))
+        if limit is not None and limit < resource.RLIM_INFINITY:
+            raise ValueError(f'{limit} is too small; write 0 or more, or "unlimited"')
 
 
 def _check_ip(text: str) -> None:
@@ -263,6 +298,8 @@ def _row(field: dataclasses.Field[Any], hint: Any) -> str:
     shown = "none: has to be given" if field.name in _NOT_EMPTY else default
     least = field.metadata.get("at_least")
     what = expected(field, hint) + (f", at least {least}" if least is not None else "")
+    if (most := field.metadata.get("at_most")) is not None:
+        what += f", at most {most}"
     text = field.metadata["text"].replace("|", "\\|")
     return f"| `{field.name}` | {what} | {shown} | {text} |\n"
 

@@ -12,7 +12,13 @@ import click
 from gateway.declared import choices_of, default_of
 from gateway.settings import ConfigError, Gateway, Pool
 
-_METAVARS: dict[Any, str] = {int: "N", float: "SECONDS", dict[str, str]: "NAME=VALUE", tuple[str, ...]: "ADDRESS"}
+_TABLES = (dict[str, str], dict[str, int])
+_METAVARS: dict[Any, str] = {
+    int: "N",
+    int | None: "N",
+    float: "SECONDS",
+    **dict.fromkeys(_TABLES, "NAME=VALUE"),
+}
 
 
 def settings_flags(command: Callable[..., int]) -> Callable[..., int]:
@@ -30,7 +36,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[...,
     if hint in (bool, bool | None):
         off = flag.replace("--no-", "--", 1) if flag.startswith("--no-") else f"--no-{flag[2:]}"
         return click.option(f"{flag}/{off}", field.name, default=None, help=text)
-    several = hint in (tuple[str, ...], dict[str, str])
+    several = hint in (tuple[str, ...], *_TABLES)
     if several:
         text += " (repeatable)"
     elif default := default_of(field):
@@ -41,19 +47,22 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[...,
 def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
     if choices := choices_of(field, hint):
         return "|".join(map(str, choices))
+    if field.metadata.get("address"):
+        return "ADDRESS"
     return "BYTES" if field.metadata.get("unit") == "bytes" else _METAVARS.get(hint, "TEXT")
 
 
 def given(flags: Mapping[str, Any]) -> dict[str, object]:
     """The flags that were given, with NAME=VALUE made a table. Raises ConfigError."""
     values = {name: value for name, value in flags.items() if value is not None and value != ()}
-    if "env" in values:
-        values["env"] = dict(_assignment(text) for text in values["env"])
+    for setting in ("env", "rlimits"):
+        if setting in values:
+            values[setting] = dict(_assignment(setting, text) for text in values[setting])
     return values
 
 
-def _assignment(text: str) -> tuple[str, str]:
+def _assignment(setting: str, text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f'--env: "{text}" has no "="; write NAME=VALUE')
+        raise ConfigError(f'--{setting}: "{text}" has no "="; write NAME=VALUE')
     return name, value

@@ -35,6 +35,7 @@ class _Output:
     relayed = False  # standard error leads to the master, which stamps the records
     as_json = False
     patience = 0  # ms
+    path = ""  # of the file that standard error is; "" where it is not one that was opened here
     lost = 0
     on_loss: Callable[[], None] | None = None
 
@@ -134,3 +135,10 @@ def open_file(path: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     os.dup2(fd, 2)
     os.close(fd)
+    _Output.path = path
+
+
+def reopen_file() -> None:
+    """Open the error log anew by its name, if it is a file that was opened here. Raises OSError."""
+    if _Output.path:
+        open_file(_Output.path)

@@ -13,15 +13,15 @@ from typing import Any
 def setting(default: Any, text: str, **more: Any) -> Any:
     """Declare a setting with its default and its text for `--help` and the reference.
 
-    `more`: `at_least` (smallest number), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the value
-    is one that `net.address` reads).
+    `more`: `at_least` and `at_most` (numbers), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the
+    value is one that `net.address` reads), `rlimit` (True: a resource limit, -1 where it is "unlimited").
     """
     return dataclasses.field(default=default, metadata={"text": text, **more})
 
 
-def table(factory: Any, text: str) -> Any:
-    """Declare a setting whose default is a new empty table."""
-    return dataclasses.field(default_factory=factory, metadata={"text": text})
+def table(factory: Any, text: str, **more: Any) -> Any:
+    """Declare a setting whose default is a new empty table; `more` as for `setting`."""
+    return dataclasses.field(default_factory=factory, metadata={"text": text, **more})
 
 
 class ProcessManager(enum.Enum):
@@ -100,6 +100,15 @@ class Pool:
         True, "import the applications once and fork the workers from that; otherwise each worker imports them"
     )
     app_dir: str = setting("", "first on sys.path, and the working directory; default: where gateway was started")
+    chdir: str = setting("", "working directory where it is not app_dir, to which it is relative")
+    touch_reload: tuple[str, ...] = setting(
+        (), "files, looked at each second, of which one that is touched or appears reloads the pool"
+    )
+    reload_on_change: bool = setting(
+        False,
+        "for development: reload when a module that was imported changes, or another Python file below app_dir; "
+        "and, whatever pools it changes, when the settings do",
+    )
     request_head_timeout: float = setting(
         5.0, "time for the whole head of a request to arrive", unit="seconds", at_least=0.1
     )
@@ -135,6 +144,24 @@ class Pool:
     )
     env: dict[str, str] = table(dict, "environment variables to set")
     no_new_privileges: bool = setting(True, "PR_SET_NO_NEW_PRIVS; off where the application runs set-user-ID programs")
+    umask: str = setting("", "permissions that new files are not given, octal, as in 0027; default: gateway's own")
+    process_priority: int | None = setting(
+        None, "niceness, from -20 (first) to 19 (last); default: gateway's own", at_least=-20, at_most=19
+    )
+    process_dumpable: bool = setting(
+        True, "let the user's other processes look into these (PR_SET_DUMPABLE), and core files be written"
+    )
+    rlimit_files: int | None = setting(
+        None, "files that each process may have open (RLIMIT_NOFILE); default: gateway's own", rlimit=True
+    )
+    rlimit_core: int | None = setting(
+        None, "largest core file, in bytes (RLIMIT_CORE); default: gateway's own", rlimit=True
+    )
+    rlimits: dict[str, int] = table(
+        dict,
+        'other limits of each process, named as in getrlimit(2): { as = "2G", nproc = 200 }',
+        rlimit=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +181,9 @@ class Gateway:
     status_listen_mode: str = setting("0660", "permissions of its Unix socket, octal")
     status_listen_allowed_clients: tuple[str, ...] = setting((), "IP addresses that may connect to it over TCP")
     status_user: str = setting("", "user that the console runs as, started by root; default: the first pool's")
+    drain_delay: float = setting(
+        0.0, "graceful stop: how long to go on serving after front-ends can know of it", unit="seconds", at_least=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +194,7 @@ class Settings:
     pools: dict[str, Pool] = table(dict, "pools by name")
     applications: tuple[Application, ...] = setting((), "applications")
     source: str = ""  # the file they came from, for messages; "" for flags alone
+    included: tuple[str, ...] = ()  # patterns of the files that it includes
 
     def of_pool(self, name: str) -> tuple[Application, ...]:
         """The applications that the pool `name` runs, in the file's order."""

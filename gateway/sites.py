@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.declared import unknown
@@ -29,10 +29,9 @@ class Sites:
         self._remembered = remembered
         self._files = dict.fromkeys(main.pools, main.source)  # the file that declares a pool
 
-    def read(self, patterns: Iterable[str]) -> Settings:
-        """Add every file that one of the patterns fits, in the order of the names."""
-        folder = os.path.dirname(self._main.source)
-        for path in dict.fromkeys(path for pattern in patterns for path in _matches(folder, pattern)):
+    def read(self) -> Settings:
+        """Add every file that one of the main file's patterns fits, in the order of the names."""
+        for path in dict.fromkeys(path for pattern in self._main.included for path in _matches(pattern)):
             mistakes: list[str] = []
             try:
                 raw = parse(path)
@@ -93,8 +92,8 @@ class Sites:
 _ONLY_IN_MAIN = "belongs in the main settings file; an included one holds [pools.NAME] and [[applications]]"
 
 
-def _matches(folder: str, pattern: str) -> Iterator[str]:
-    """The files that a pattern fits, relative to the folder of the main file; never hidden ones."""
-    for path in sorted(glob.glob(os.path.join(folder, pattern))):
+def _matches(pattern: str) -> Iterator[str]:
+    """The files that a pattern fits; never hidden ones."""
+    for path in sorted(glob.glob(pattern)):
         if os.path.isfile(path):
             yield path

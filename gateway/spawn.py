@@ -23,7 +23,7 @@ import click
 from gateway import __version__
 from gateway.net.address import Address, UnixAddress, parse_address
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners
-from gateway.process.launch import Identity, IdentityError, find_identity, launch
+from gateway.process.launch import Identity, IdentityError, StepError, find_identity, launch
 from gateway.process.replace import replace_process
 from gateway.settings import ConfigError, Gateway, Pool, Settings
 
@@ -259,7 +259,7 @@ def _launch(
             cwd=order.directory,
             die_with_parent=False,
         )
-    except subprocess.SubprocessError as error:
+    except (subprocess.SubprocessError, StepError) as error:
         raise OSError(f"cannot start {argv[0]}: {error}") from error
 
 

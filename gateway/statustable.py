@@ -16,7 +16,8 @@ _HEADINGS = {name: name.upper() for name in ("pid", "state", "requests", "second
 def lines(answer: dict[str, Any]) -> Iterator[str]:
     """The master, then each pool with its workers; text that came from clients is escaped."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(answer["started"]))
-    yield f"gateway {answer['version']}, process {answer['pid']}, since {since}"
+    stopping = ", stopping" if answer.get("stopping") else ""
+    yield f"gateway {answer['version']}, process {answer['pid']}, since {since}{stopping}"
     for pool in answer["pools"]:
         yield ""
         yield from _pool(pool)

@@ -4,6 +4,7 @@ or the user of the master.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from gateway.net.address import UnixAddress
 from gateway.net.listeners import Listener, SocketFile, open_listeners
 
 _LONGEST_COMMAND = 4096  # bytes
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REPLY_SECONDS = 2.0  # a caller that does not read its answer is dropped after this
 
 Command = dict[str, Any]
@@ -22,6 +24,10 @@ Command = dict[str, Any]
 
 class ControlError(Exception):
     """No running master could be asked. `str()` is one line."""
+
+
+class OutOfDescriptors(Exception):
+    """Nothing is left to accept a caller with, who goes on waiting. `str()` is the system's reason."""
 
 
 def call(path: str, command: Command, timeout: float) -> Command:
@@ -89,11 +95,16 @@ class ControlServer:
         self.socket = self._listener.socket
 
     def accept(self, refuse: Callable[[str], None]) -> Caller | None:
-        """Take the next caller; one of a foreign user is turned away and reported through `refuse`."""
+        """Take the next caller; one of a foreign user is turned away and reported through `refuse`.
+
+        Raises OutOfDescriptors.
+        """
         try:
             sock, _ = self.socket.accept()
-        except OSError:  # it left before its turn
-            return None
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                raise OutOfDescriptors(error.strerror) from error
+            return None  # it left before its turn
         pid, uid, _ = struct.unpack("iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         if uid not in (0, os.geteuid()):
             refuse(f"control socket: process {pid} of user {uid} turned away")

@@ -14,6 +14,7 @@ class Announcer:
     def __init__(self, notifier: Notifier, pools: Iterable[str]) -> None:
         self._notifier = notifier
         self._outcomes: dict[str, str | None] = dict.fromkeys(pools)  # of each pool's last load; None: not known yet
+        self._answering: set[str] = set()  # pools that have a worker or a stand-in
         self._started = False
         self._stopping = False
         self._next_sign = 0.0  # when the next sign of life is due, on the monotonic clock
@@ -25,17 +26,19 @@ class Announcer:
         """
         if pool in self._outcomes:
             self._outcomes[pool] = error.partition("\n")[0]
-        outcomes = self._outcomes.values()
+            if not error:
+                self._answering.add(pool)
         if not self._started:
             # A start at which nothing could be loaded is about to end, and must not look like one that went well.
-            self._started = None not in outcomes and "" in outcomes
+            self._started = None not in self._outcomes.values() and bool(self._answering)
         if self._started and not reloading and not self._stopping:
             self._notifier.ready(self._summary())
 
     def unserved(self, pool: str, *, reloading: bool = False) -> None:
-        """A pool's workers fail as they start, again and again: a start does not wait for it any longer."""
-        if self._outcomes.get(pool, "") is None:
-            self.loaded(pool, "its workers fail to start", reloading=reloading)
+        """A pool's workers fail as they start, again and again, and a stand-in answers: a start waits no longer."""
+        if pool in self._outcomes and pool not in self._answering:
+            self._answering.add(pool)
+            self.loaded(pool, self._outcomes[pool] or "its workers fail to start", reloading=reloading)
 
     def added(self, pool: str) -> None:
         """A reload has brought a pool: its outcome is not known yet."""
@@ -44,6 +47,7 @@ class Announcer:
     def removed(self, pool: str) -> None:
         """A reload has taken a pool away; its end is still told to `loaded`."""
         del self._outcomes[pool]
+        self._answering.discard(pool)
 
     def reloading(self) -> None:
         """A reload was asked for: the `loaded` that tells its outcome ends it."""

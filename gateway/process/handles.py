@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -18,13 +20,17 @@ from typing import Any, Protocol
 
 from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
+from gateway.process.limits import bound
 from gateway.process.scoreboard import Activity, Counts, Scoreboard
 from gateway.process.task import Task
 from gateway.settings import Pool
 
 BOOT = str(Path(__file__).with_name("boot.py"))
 _LONGEST_MESSAGE = 200_000  # bytes
+_LONGEST_PATH = 4_096  # characters
 _LARGEST_PID = 2**31 - 1  # of the type pid_t
+SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", None)  # Linux
+_CREDENTIALS = struct.Struct("iII")  # process, user and group of who has sent a message (unix(7), SCM_CREDENTIALS)
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "JOURNAL_STREAM")  # where the environment is cleared
 _NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
@@ -53,10 +59,14 @@ class BadMessage(Exception):
     """A child sent something that is no message of its kind."""
 
 
-def receive(channel: socket.socket) -> dict[str, Any] | None:
-    """Read one message; None at the end of the channel. Raises BadMessage, BlockingIOError."""
+def receive(channel: socket.socket, room: int = 0) -> dict[str, Any] | None:
+    """Read one message; None at the end of the channel. Raises BadMessage, BlockingIOError.
+
+    With `room` for it, and where the kernel says which process has sent it, that is the message's `pid`, whatever it
+    claims to be. More room, or room on a channel without SO_PASSCRED, would let descriptors in.
+    """
     try:
-        data = channel.recv(_LONGEST_MESSAGE)
+        data, ancillary, _, _ = channel.recvmsg(_LONGEST_MESSAGE, room)
     except ConnectionResetError:
         return None
     if not data:
@@ -67,6 +77,9 @@ def receive(channel: socket.socket) -> dict[str, Any] | None:
         message = None
     if not isinstance(message, dict):
         raise BadMessage(f"a message of {len(data)} bytes that is none")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, SCM_CREDENTIALS) and "pid" in message:
+            message["pid"], _, _ = _CREDENTIALS.unpack(content)
     return message
 
 
@@ -94,16 +107,33 @@ class Zygote:
                     env=environment(pool, identity),
                     cwd=pool.app_dir or None,
                     no_new_privileges=pool.no_new_privileges,
+                    umask=int(pool.umask, 8) if pool.umask else -1,
+                    as_master=functools.partial(bound, pool),
                 )
             except BaseException:
                 self.channel.close()
                 raise
         self.channel.setblocking(False)
+        self._tells_of_files = pool.reload_on_change
 
     @property
     def pid(self) -> int:
         """Its process ID."""
         return self.process.pid
+
+    def hear(self) -> Report | str | None:
+        """Read what it says: its report, or the name of a file that has changed, which is text for the log, nothing to
+        be opened; None at its end. Raises BadMessage, BlockingIOError.
+        """
+        message = receive(self.channel)
+        if message is None:
+            return None
+        if not self._tells_of_files or "changed" not in message:
+            return Report.read(message)
+        path = message["changed"]
+        if not isinstance(path, str) or not 0 < len(path) <= _LONGEST_PATH:
+            raise BadMessage("a change of something that is no file")
+        return path
 
     def fork(self, slot: int, worker_end: socket.socket, logs: Sequence[int] = ()) -> bool:
         """Ask for a worker; False when the zygote can take no message, which its end will explain.
@@ -177,6 +207,10 @@ class WorkerHandle:
     pid: int = 0
     over: str = ""  # the limit that it is over
 
+    def __post_init__(self) -> None:
+        if SCM_CREDENTIALS is not None:
+            self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+
     def activities(self) -> tuple[Activity, ...]:
         """What its threads are doing, as it says."""
         return self.board.read(self.slot, self.pid)
@@ -184,6 +218,18 @@ class WorkerHandle:
     def counts(self) -> Counts:
         """What it has counted, as it says."""
         return self.board.counts(self.slot, self.pid)
+
+    def hear(self, loop: Loop) -> dict[str, Any] | None:
+        """Read a message, and believe the process ID in it if that can be; None at the end of the channel.
+
+        Raises BadMessage, BlockingIOError.
+        """
+        message = receive(self.channel, 0 if SCM_CREDENTIALS is None else socket.CMSG_SPACE(_CREDENTIALS.size))
+        if message is not None and "pid" in message:
+            if loop.owns(message["pid"]):
+                raise BadMessage("the process ID of another")
+            self.accept_pid(message["pid"])
+        return message
 
     def accept_pid(self, pid: object) -> None:
         """Believe a reported process ID only if the kernel says that it is this process's child (waitid(2)).

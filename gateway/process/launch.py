@@ -1,27 +1,37 @@
-"""Start a program as another user, in the order that is safe: groups, group, user, then the rest, then exec."""
+"""Start a program as another user, in the order that is safe: limits, groups, group, user, then the rest, then exec."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import grp
 import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
+
+_OOM_STEP = 500  # by which a worker is more likely than the master to be killed when memory runs out
+_OOM_MOST = 1000  # proc(5), oom_score_adj
+_LONGEST_REASON = 1_000  # bytes
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class IdentityError(Exception):
     """A user or group that does not exist, or that this process may not become. `str()` is one line."""
+
+
+class StepError(OSError):
+    """What a program needs before it is executed could not be had. `str()` is one line with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +74,72 @@ def launch(
     no_new_privileges: bool = False,
     die_with_parent: bool = True,
     umask: int = -1,
+    as_master: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start `argv` in a process group of its own. Raises OSError or subprocess.SubprocessError when any step fails.
 
-    With `identity` the order is setgroups, setregid, setreuid (which set the saved IDs too), a check of the result,
-    PR_SET_PDEATHSIG (a change of user clears it, so after that), PR_SET_NO_NEW_PRIVS, exec.
+    The child calls `as_master` while it still is who its parent is. With `identity` then come setgroups, setresgid,
+    setresuid and a check of the result, PR_SET_PDEATHSIG (a change of user clears it, so after that),
+    PR_SET_NO_NEW_PRIVS, exec.
     """
-    return subprocess.Popen(
-        argv,
-        stdin=stdin,
-        stdout=stdout,
-        stderr=stderr,
-        pass_fds=pass_fds,
-        env=env,
-        cwd=cwd,
-        umask=umask,
-        process_group=0,
-        user=identity.uid if identity else None,
-        group=identity.gid if identity else None,
-        extra_groups=identity.groups if identity else None,
-        preexec_fn=_last_steps(identity, os.getpid() if die_with_parent else 0, no_new_privileges),
-    )
-
-
-def _last_steps(identity: Identity | None, parent: int, no_new_privileges: bool) -> Callable[[], None]:
-    """What the child does between its change of user and exec; an exception here reaches the parent."""
+    reading, writing = os.pipe()
+    parent = os.getpid() if die_with_parent else 0
 
     def steps() -> None:
-        if identity is not None and (os.getresuid(), os.getresgid()) != ((identity.uid,) * 3, (identity.gid,) * 3):
-            raise OSError(f"could not become {identity.name}")
-        if parent:
-            die_with(parent)
-        if no_new_privileges:
-            prctl(_PR_SET_NO_NEW_PRIVS, 1)
+        with _reason_to(writing):
+            if as_master is not None:
+                as_master()
+            _last_steps(identity, parent, no_new_privileges)
 
-    return steps
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            env=env,
+            cwd=cwd,
+            umask=umask,
+            process_group=0,
+            preexec_fn=steps,
+        )
+    except subprocess.SubprocessError:
+        os.set_blocking(reading, False)
+        with contextlib.suppress(BlockingIOError):
+            raise StepError(os.read(reading, _LONGEST_REASON).decode()) from None
+        raise
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+@contextlib.contextmanager
+def _reason_to(fd: int) -> Iterator[None]:
+    """Write why a step has failed: all that subprocess tells the parent is that one did."""
+    try:
+        yield
+    except Exception as error:
+        os.write(fd, str(error).encode("utf-8", "backslashreplace")[:_LONGEST_REASON])
+        raise
+
+
+def _last_steps(identity: Identity | None, parent: int, no_new_privileges: bool) -> None:
+    if identity is not None:
+        become(identity)
+    if parent:
+        die_with(parent)
+    if no_new_privileges:
+        prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def become(identity: Identity) -> None:
+    """Change groups, group and user, in this order: whoever is no longer root may not change groups. Raises OSError."""
+    os.setgroups(identity.groups)
+    os.setresgid(identity.gid, identity.gid, identity.gid)
+    os.setresuid(identity.uid, identity.uid, identity.uid)
+    if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
+        raise OSError(f"could not become {identity.name}")
 
 
 def die_with(parent: int) -> None:
@@ -111,6 +152,25 @@ def die_with(parent: int) -> None:
 def become_subreaper() -> None:
     """Let orphaned descendants become this process's children (PR_SET_CHILD_SUBREAPER)."""
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """Say whether others of its user may look into this process, and whether it leaves a core file (PR_SET_DUMPABLE).
+
+    It also decides who owns most files of /proc/PID: the user, or root.
+    """
+    prctl(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def offer_to_oom_killer() -> None:
+    """Be killed before the master when memory runs out (proc(5), oom_score_adj), where that can be had."""
+    with contextlib.suppress(OSError):
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+        try:
+            own = int(os.read(fd, 16))
+            os.pwrite(fd, b"%d" % min(own + _OOM_STEP, _OOM_MOST), 0)
+        finally:
+            os.close(fd)
 
 
 def set_name(name: str) -> None:

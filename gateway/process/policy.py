@@ -11,6 +11,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from gateway.process.backoff import Backoff
 from gateway.process.lifecycle import (
     SERVING,
     STAYING,
@@ -29,13 +30,10 @@ from gateway.process.lifecycle import (
     WorkerState,
 )
 from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
+from gateway.settings import ProcessManager
 
-_FIRST_BACKOFF = 100  # ms, doubled with each failed start in a row
-_LONGEST_BACKOFF = 30_000  # ms
-_STARTS_PER_SECOND = 50  # a death after READY is replaced at once, but no more often than this
-_BREAKER_FAILURES = 5  # failed starts within _BREAKER_WINDOW ms, with nobody serving: a stand-in answers
-_BREAKER_WINDOW = 30_000
 _TERMINATE_PATIENCE = 2_000  # ms from SIGTERM to SIGKILL
+_WANTED = (WorkerState.STARTING, WorkerState.READY)  # what counts as one of the workers that are wanted
 NEVER = 1 << 62
 
 
@@ -95,10 +93,7 @@ class PoolPolicy:
     _planned: Plan | None = None  # for the generation that is loaded next
     _reload_wanted: bool = False
     _reporting: int = 0  # the generation whose load is still to be reported
-    _failures: int = 0  # failed starts in a row
-    _recent_failures: list[int] = field(default_factory=list)
-    _not_before: int = 0  # no start before this
-    _recent_starts: list[int] = field(default_factory=list)
+    _starts: Backoff = field(default_factory=Backoff)
 
     # -- events: the operator's ----------------------------------------------------------------------------------------
 
@@ -119,6 +114,16 @@ class PoolPolicy:
             self._reload_wanted = True
             return self._last_number + 1, []
         return self._last_number + 1, self._load_again(now)
+
+    def adjust(self, by: int, now: int) -> list[Action]:
+        """Want so many workers more, or fewer, of a static pool: at least one, at most max_children, until a reload."""
+        if self.phase is not Phase.RUNNING or self.scaling.pm is not ProcessManager.STATIC:
+            return []
+        self.wanted = min(max(1, self.wanted + by), self.scaling.max_children)
+        if self.current is None:
+            return []
+        staying = [slot for slot, w in self.workers.items() if self._is_current(w) and w.state in _WANTED]
+        return self._dismiss(sorted(staying)[self.wanted :], now, replaced=True) + self._settle(now)
 
     def drain(self, now: int) -> list[Action]:
         """Stop gracefully: running requests finish."""
@@ -156,15 +161,15 @@ class PoolPolicy:
             return [DiscardZygote(number), *self._refuse(error, now)]
         actions: list[Action] = []
         if self.current is None:
-            self._failures = 0
+            self._starts.failures = 0
         elif self.current.state is ZygoteState.READY:
-            self._failures = 0
+            self._starts.failures = 0
             actions.append(DiscardZygote(self.current.number))
         generation.state = ZygoteState.READY
         generation.deadline = NEVER
         generation.failed = failed
         self.current, self.candidate = generation, None
-        self._not_before = 0
+        self._starts.go_on()
         if generation.plan is not None:
             self._adopt(generation.plan)
         if not self.wanted:
@@ -190,8 +195,7 @@ class PoolPolicy:
         if worker is None or worker.state is not WorkerState.STARTING:
             return []
         self._move(worker, WorkerEvent.SERVES, now)
-        self._failures = 0
-        self._recent_failures.clear()
+        self._starts.served()
         return self._stand_in(wanted=False) + self._settle(now)
 
     def worker_gone(self, slot: int, now: int) -> list[Action]:
@@ -208,7 +212,8 @@ class PoolPolicy:
         too_many = need > self.scaling.max_children
         self.max_children_reached += too_many and not self._too_many
         self._too_many = too_many
-        self.wanted = max(self.wanted, min(need, self.scaling.max_children, load.ceiling))
+        if self.scaling.pm is not ProcessManager.STATIC:
+            self.wanted = max(self.wanted, min(need, self.scaling.max_children, load.ceiling))
         leaving = [slot for slot in dispensable(self.scaling, load) if self._serves(slot)]
         self.wanted -= len(leaving)
         for slot in load.expired:
@@ -256,7 +261,7 @@ class PoolPolicy:
         while self._wants_start() and now >= self._earliest_start(now):
             slot = self._free_slot()
             self.workers[slot] = Worker(self.current.number, WorkerState.STARTING, now + self.start_timeout)
-            self._recent_starts.append(now)
+            self._starts.started(now)
             actions.append(ForkWorker(self.current.number, slot))
         return actions + self._replace(self.current.number, now) + self._report(self.current.number)
 
@@ -341,9 +346,9 @@ class PoolPolicy:
         """Something is missing that a start would bring: a generation, or a worker of the current one."""
         if self.current is None or self.current.state is ZygoteState.GONE:
             return self.candidate is None
-        if self._failures and self._count(WorkerState.STARTING):
+        if self._starts.failures and self._count(WorkerState.STARTING):
             return False  # while starts fail, one at a time
-        return self._count(WorkerState.STARTING, WorkerState.READY) < self.wanted and self._has_free_slot()
+        return self._count(*_WANTED) < self.wanted and self._has_free_slot()
 
     def _count(self, *states: WorkerState) -> int:
         assert self.current is not None
@@ -369,11 +374,9 @@ class PoolPolicy:
 
     def _back_off(self, now: int) -> list[Action]:
         """A start has failed: delay the next, and open the breaker if it was one of many and nobody serves."""
-        self._failures += 1
-        self._not_before = now + min(_FIRST_BACKOFF << min(self._failures - 1, 16), _LONGEST_BACKOFF)
-        self._recent_failures = [*(t for t in self._recent_failures if t > now - _BREAKER_WINDOW), now]
+        too_many = self._starts.failed(now)
         serving = any(worker.state in SERVING for worker in self.workers.values())
-        return self._stand_in(wanted=True) if len(self._recent_failures) >= _BREAKER_FAILURES and not serving else []
+        return self._stand_in(wanted=True) if too_many and not serving else []
 
     def _stand_in(self, *, wanted: bool) -> list[Action]:
         """Change whether a stand-in answers; it stays until a worker is READY."""
@@ -383,7 +386,4 @@ class PoolPolicy:
         return [StandIn(wanted)]
 
     def _earliest_start(self, now: int) -> int:
-        self._recent_starts = [start for start in self._recent_starts if start > now - 1000]
-        if len(self._recent_starts) < max(_STARTS_PER_SECOND, 2 * self.scaling.max_children):
-            return self._not_before
-        return max(self._not_before, self._recent_starts[0] + 1001)
+        return self._starts.earliest(now, self.scaling.max_children)

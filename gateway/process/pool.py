@@ -16,7 +16,7 @@ from gateway import log
 from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
 from gateway.process import lifecycle
-from gateway.process.handles import BadMessage, Loop, Report, WorkerHandle, Zygote, receive
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote
 from gateway.process.lifecycle import Action, WorkerState
 from gateway.process.lookout import Lookout, during
 from gateway.process.output import PoolLogs
@@ -39,14 +39,7 @@ def milliseconds() -> int:
 class PoolRunner:
     """The processes of one pool."""
 
-    def __init__(
-        self,
-        name: str,
-        setups: Setups,
-        *,
-        loop: Loop,
-        on_loaded: Callable[[int, str], None],
-    ) -> None:
+    def __init__(self, name: str, setups: Setups, *, loop: Loop, on_loaded: Callable[[int, str], None]) -> None:
         """`on_loaded` is called with a generation's number and, where its load was refused, the reason."""
         self.name = name
         self.setups = setups
@@ -55,6 +48,7 @@ class PoolRunner:
         self.policy = PoolPolicy(plan.scaling, start_timeout=plan.start_timeout, control_timeout=plan.control_timeout)
         self.first_load: bool | None = None  # whether any application could be loaded at the start; None: not known yet
         self.reload_error = ""
+        self.changed_file = ""  # that the zygote has told of last
         self._logs = PoolLogs(name, loop)
         self._kept = KeptQueue.create()
         self._lookout = Lookout(name, loop, self._kept)
@@ -107,6 +101,10 @@ class PoolRunner:
         """Stop at once."""
         self._stop_looking()
         self._do(self.policy.terminate(milliseconds()))
+
+    def adjust(self, by: int) -> None:
+        """Have so many workers more or fewer (`PoolPolicy.adjust`)."""
+        self._do(self.policy.adjust(by, milliseconds()))
 
     def tick(self) -> None:
         """Let the policy look at its deadlines."""
@@ -203,7 +201,7 @@ class PoolRunner:
                 case lifecycle.Terminate(slot):
                     self._workers[slot].signal(signal.SIGTERM)
                 case lifecycle.Kill(slot):
-                    self._workers[slot].signal(signal.SIGKILL)
+                    self._kill(self._workers[slot])
                 case lifecycle.Loaded(generation, error):
                     self._loaded(generation, error)
                 case lifecycle.StandIn(wanted):
@@ -258,8 +256,7 @@ class PoolRunner:
             self.next_look = milliseconds()
 
     def _discard(self, generation: int) -> None:
-        zygote = self._zygotes.get(generation)
-        if zygote is not None:
+        if zygote := self._zygotes.get(generation):
             self._loop.forget(zygote.channel)
             zygote.discard()
 
@@ -280,6 +277,12 @@ class PoolRunner:
         self._workers[slot] = worker
         self._loop.watch(ours, lambda: self._hear_worker(slot))
 
+    def _kill(self, worker: WorkerHandle) -> None:
+        worker.signal(signal.SIGKILL)
+        if not worker.pid and (zygote := self._zygotes.get(worker.generation)):
+            log.line(f"pool {self.name}: its zygote starts no worker any more; killed", log.Level.ERROR)
+            zygote.kill()
+
     def _loaded(self, generation: int, error: str) -> None:
         if error:
             self.reload_error = error if not self._failures else f"{error}\n{self._failures}"
@@ -297,14 +300,16 @@ class PoolRunner:
     def _hear_zygote(self, generation: int) -> None:
         zygote = self._zygotes[generation]
         try:
-            message = receive(zygote.channel)
-            report = None if message is None else Report.read(message)
+            report = zygote.hear()
         except BadMessage as error:
             log.line(f"pool {self.name}: its zygote sent {error}; killed", log.Level.ERROR)
             zygote.kill()
             return
         if report is None:
             self._loop.forget(zygote.channel)  # its end is told by waitpid
+            return
+        if isinstance(report, str):
+            self.changed_file = report
             return
         self._failures = f"{report.told}\n{report.traceback}".strip()
         log.lines(self._failures, log.Level.ERROR)
@@ -330,11 +335,7 @@ class PoolRunner:
     def _hear_worker(self, slot: int) -> None:
         worker = self._workers[slot]
         try:
-            message = receive(worker.channel)
-            if message is not None and "pid" in message:
-                if self._loop.owns(message["pid"]):
-                    raise BadMessage("the process ID of another")
-                worker.accept_pid(message["pid"])
+            message = worker.hear(self._loop)
         except BadMessage as error:
             who = worker.pid or "of unknown process ID"
             log.line(f"pool {self.name}: worker {who} sent {error}; ended", log.Level.ERROR)

@@ -80,7 +80,7 @@ class Copy:
 
 
 class ProgramRunner:
-    """The processes of one pool of a foreign program; see `supervisor.Runner`."""
+    """The processes of one pool of a foreign program; see `runner.Runner`."""
 
     def __init__(
         self, name: str, setups: Setups, *, program: Program, loop: Loop, on_loaded: Callable[[int, str], None]
@@ -89,6 +89,7 @@ class ProgramRunner:
         self.name = name
         self.setups = setups
         self.leaving = False
+        self.changed_file = ""  # a foreign program's is not known
         plan = Plan.of(setups.current.pool)
         self.policy = PoolPolicy(plan.scaling, start_timeout=plan.start_timeout, control_timeout=plan.control_timeout)
         self.first_load: bool | None = None
@@ -108,12 +109,12 @@ class ProgramRunner:
     # -- what the master says ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self.next_look = milliseconds()
         self._do(self.policy.start(milliseconds()))
 
     def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
-        """Replace every copy by a new one, if the first of those runs; see `supervisor.Runner`."""
+        """Replace every copy by a new one, if the first of those runs; see `runner.Runner`."""
         generation, actions = self.policy.reload(milliseconds(), None if setup is None else Plan.of(setup.pool))
         if generation:
             expect(generation)
@@ -121,7 +122,7 @@ class ProgramRunner:
         self._do(actions)
 
     def remove(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self.leaving = True
         self._gauge.close()
         self._gauge = QueueGauge([])
@@ -129,22 +130,26 @@ class ProgramRunner:
         self.drain()
 
     def drain(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self._do(self.policy.drain(milliseconds()))
 
     def terminate(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self._do(self.policy.terminate(milliseconds()))
         for copy in self._copies.values():
             if copy.discarded:
                 copy.signal_group(signal.SIGKILL)
 
+    def adjust(self, by: int) -> None:
+        """See `runner.Runner`."""
+        self._do(self.policy.adjust(by, milliseconds()))
+
     def tick(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self._do(self.policy.tick(milliseconds()))
 
     def look(self, ceiling: int) -> None:
-        """See `supervisor.Runner`; the number of copies is fixed, so that `ceiling` changes nothing."""
+        """See `runner.Runner`; the number of copies is fixed, so that `ceiling` changes nothing."""
         now = milliseconds()
         for copy in [copy for copy in self._copies.values() if now >= copy.deadline]:
             copy.deadline = NEVER
@@ -164,15 +169,15 @@ class ProgramRunner:
             self._do(actions)
 
     def reopen_logs(self) -> str:
-        """See `supervisor.Runner`; what a program logs is its own."""
+        """See `runner.Runner`; what a program logs is its own."""
         return ""
 
     def owns(self, pid: object) -> bool:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         return pid in self._copies
 
     def reaped(self, pid: int, status: str) -> bool:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         copy = self._copies.pop(pid, None)
         if copy is None:
             return False
@@ -200,17 +205,17 @@ class ProgramRunner:
 
     @property
     def ended(self) -> bool:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         return self.policy.phase is Phase.ENDED and not self._copies
 
     def close(self) -> None:
-        """See `supervisor.Runner`."""
+        """See `runner.Runner`."""
         self.setups.close()
         self._gauge.close()
         self._logs.close()
 
     def status(self) -> dict[str, Any]:
-        """See `supervisor.Runner`. What only a worker of gateway's own can tell, its requests, is left out."""
+        """See `runner.Runner`. What only a worker of gateway's own can tell, its requests, is left out."""
         queue = self._gauge.read()
         self._most_waiting = max(self._most_waiting, queue.waiting)
         return {

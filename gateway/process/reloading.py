@@ -28,8 +28,11 @@ class Changes:
     removed: list[str] = field(default_factory=list)
 
 
-def work_out(settings: Settings, running: Mapping[str, Setups], name: str) -> Changes:
-    """Set up the pool called `name`, or all for "". Raises ConfigError, ListenError and OSError."""
+def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, only_changed: bool = False) -> Changes:
+    """Set up the pool called `name`, or all for "", or those of which the settings say something new.
+
+    Raises ConfigError, ListenError and OSError.
+    """
     changes = Changes(settings)
     try:
         for pool in dict.fromkeys([*running, *settings.pools]):
@@ -38,7 +41,11 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str) -> Ch
             if pool not in settings.pools:
                 changes.removed.append(pool)
             elif pool in running:
-                changes.changed[pool] = running[pool].prepare(settings.pools[pool], settings.of_pool(pool))
+                made_from = running[pool].current
+                new = settings.pools[pool], settings.of_pool(pool)
+                if only_changed and new == (made_from.pool, made_from.applications):
+                    continue
+                changes.changed[pool] = running[pool].prepare(*new)
             else:
                 changes.added[pool] = Setups(pool, settings.pools[pool], settings.of_pool(pool))
         _check_protocols(changes, running)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from .launch import Identity
+from .launch import Identity, become
 
 
 def replace_process(
@@ -19,12 +19,3 @@ def replace_process(
     if cwd is not None:
         os.chdir(cwd)
     os.execvpe(argv[0], list(argv), env)
-
-
-def become(identity: Identity) -> None:
-    """Change groups, group and user, in this order: whoever is no longer root may not change groups. Raises OSError."""
-    os.setgroups(identity.groups)
-    os.setresgid(identity.gid, identity.gid, identity.gid)
-    os.setresuid(identity.uid, identity.uid, identity.uid)
-    if os.getresuid() != (identity.uid,) * 3 or os.getresgid() != (identity.gid,) * 3:
-        raise OSError(f"could not become {identity.name}")

@@ -9,7 +9,8 @@ import functools
 import os
 import signal
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher, build
@@ -21,12 +22,28 @@ from gateway.net.blocking import GO_ON, Driver
 from gateway.net.gate import Gate
 from gateway.net.listeners import open_listeners
 from gateway.net.noboard import NoBoard
-from gateway.process.launch import set_name
+from gateway.process.launch import become, set_dumpable, set_name
+from gateway.process.limits import bound
+from gateway.process.start import pool_identity, working_directory
 from gateway.process.worker import allowed_clients, connection_factory, timeouts
 from gateway.settings import Application, Pool
 
 _EXIT_TRY_AGAIN = 111
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def settle_in(pool: Pool) -> None:
+    """Do what a master does for its zygotes: limits, user, environment, directory. Raises ConfigError and OSError."""
+    directory = working_directory(pool)
+    bound(pool)
+    if identity := pool_identity(pool):
+        become(identity)
+    os.environ.update(pool.env)
+    if pool.umask:
+        os.umask(int(pool.umask, 8))
+    sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
+    os.chdir(directory)
+    set_dumpable(pool.process_dumpable)
 
 
 def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
@@ -58,13 +75,14 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
         return _EXIT_TRY_AGAIN
     _occupy_standard_descriptors()
     access = AccessLog(open_log(pool.access_log), pool, "", _nobody_counts) if pool.access_log else None
+    reopen = functools.partial(_reopen_logs, pool, access)
     listeners = open_listeners(InheritedAddress(0))
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
-    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _stop_signals(pool) as stop:
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _signals(pool, reopen) as wakeups:
         driver = Driver(
             [listener.socket for listener in listeners],
-            stop,
+            wakeups,
             connection_factory(pool, dispatcher),
             dispatcher,
             timeouts=timeouts(pool),
@@ -88,6 +106,16 @@ def _start_hook(target: str) -> bool:
     return True
 
 
+def _reopen_logs(pool: Pool, access: AccessLog | None) -> None:
+    """Open the log files anew by their names; one that cannot be opened goes on as it was."""
+    try:
+        log.reopen_file()
+        if access is not None:
+            access.reopen(open_log(pool.access_log))
+    except OSError as error:
+        log.line(f"cannot open {error.filename} anew: {error.strerror}", log.Level.ERROR)
+
+
 def _nobody_counts() -> None:
     """A line of the access log is lost: there is no status to show it in."""
 
@@ -102,8 +130,9 @@ def _occupy_standard_descriptors() -> None:
 class _Wakeups:
     """The driver's control: the numbers of the signals that have come, of which the application may have its own."""
 
-    def __init__(self, reading: socket.socket) -> None:
+    def __init__(self, reading: socket.socket, reopen_logs: Callable[[], None]) -> None:
         self._reading = reading
+        self._reopen_logs = reopen_logs
 
     def fileno(self) -> int:
         """See `net.blocking.Control`."""
@@ -112,14 +141,16 @@ class _Wakeups:
     def recv(self, size: int, /) -> bytes:
         """See `net.blocking.Control`."""
         numbers = self._reading.recv(size)
+        if signal.SIGUSR1 in numbers:
+            self._reopen_logs()
         return numbers if set(numbers) & set(_STOP_SIGNALS) else GO_ON
 
 
 @contextlib.contextmanager
-def _stop_signals(pool: Pool) -> Iterator[_Wakeups]:
+def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
     """Give what becomes readable with the first stop signal. A running request then has `process_control_timeout`
     seconds; SIGALRM ends what takes longer. Repeated signals change nothing (lighttpd sends its own until the process
-    is gone).
+    is gone). USR1, by which lighttpd ends programs only where its `kill-signal` says so, reopens the log files.
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -132,9 +163,10 @@ def _stop_signals(pool: Pool) -> Iterator[_Wakeups]:
 
     for number in _STOP_SIGNALS:
         signal.signal(number, stop)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
-        yield _Wakeups(reading)
+        yield _Wakeups(reading, reopen_logs)
     finally:
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 
 from gateway import log
-from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, receive
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote
 from gateway.process.launch import Identity
 from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Scoreboard
@@ -55,9 +55,7 @@ class StandIn:
     def _hear(self) -> None:
         assert self._worker is not None
         try:
-            message = receive(self._worker.channel)
-            if message is not None and "pid" in message:
-                self._worker.accept_pid(message["pid"])
+            message = self._worker.hear(self._loop)
         except BadMessage:
             message = None
         if message is None:
@@ -77,5 +75,14 @@ class StandIn:
 
 def _without_application(task: Task) -> Task:
     """The pool's task without anything that is the application's: it may be what keeps the workers from starting."""
-    pool = dataclasses.replace(task.pool, on_worker_start="", preload=True, app_dir="/", threads=1)
+    pool = dataclasses.replace(
+        task.pool,
+        on_worker_start="",
+        preload=True,
+        app_dir="/",
+        chdir="",
+        threads=1,
+        reload_on_change=False,
+        rlimits={},
+    )
     return dataclasses.replace(task, pool=pool, applications=(_APPLICATION,))

@@ -53,6 +53,7 @@ def _check_pool(task: Task) -> list[str]:
 
 def pool_identity(pool: Pool) -> Identity | None:
     """Whom the pool runs as: None to stay who we are. Raises ConfigError."""
+    working_directory(pool)
     if not pool.user and not pool.group:
         return None
     try:
@@ -60,16 +61,35 @@ def pool_identity(pool: Pool) -> Identity | None:
     except IdentityError as error:
         raise ConfigError(str(error)) from error
     if os.geteuid() != 0:
-        if identity.uid != os.geteuid():
-            raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
+        _check_own(pool, identity)
         return None
-    for path in (pool.python or sys.executable, BOOT, pool.app_dir or os.getcwd()):
+    for path in (pool.python or sys.executable, BOOT, pool.app_dir or os.getcwd(), working_directory(pool)):
         if closed := closed_at(path, identity.uid, identity.groups):
             raise ConfigError(
                 f"user {identity.name} may not read {closed}, where {path} is; "
                 "open it to that user, move it, or name another user"
             )
     return identity
+
+
+def _check_own(pool: Pool, identity: Identity) -> None:
+    """Refuse what only root can give a pool. Raises ConfigError."""
+    if identity.uid != os.geteuid():
+        raise ConfigError(f"only root can run a pool as {identity.name}; start gateway as root or leave `user` out")
+    if pool.group and identity.gid not in (os.getegid(), *os.getgroups()):
+        name = identity.name
+        raise ConfigError(
+            f"only root can give a pool the group {pool.group}, to which {name} does not belong; "
+            "start gateway as root, make the user a member, or leave `group` out"
+        )
+
+
+def working_directory(pool: Pool) -> str:
+    """Where the pool's processes work. Raises ConfigError where there is no such folder."""
+    path = os.path.join(os.path.abspath(pool.app_dir or "."), pool.chdir)
+    if pool.chdir and not os.path.isdir(path):
+        raise ConfigError(f"chdir: there is no folder {path}; create it or name another")
+    return path
 
 
 def open_pool_listeners(
@@ -99,8 +119,8 @@ def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
     try:
         if pool.listen_owner:
             uid = find_identity(pool.listen_owner).uid
-        if pool.listen_group:
-            gid = find_identity(str(os.geteuid()), pool.listen_group).gid
+        if group := pool.listen_group or pool.group:
+            gid = find_identity(str(os.geteuid()), group).gid
     except IdentityError as error:
         raise ConfigError(str(error)) from error
     return SocketFile(int(pool.listen_mode, 8), uid, gid)

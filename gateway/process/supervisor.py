@@ -2,7 +2,7 @@
 request.
 
 Signal handlers only wake the loop, which acts on what has come: TERM and INT stop at once, QUIT stops gracefully, HUP
-and USR2 reload, USR1 opens the log files anew (PHP-FPM's meanings).
+and USR2 reload, USR1 opens the log files anew (PHP-FPM's meanings); TTIN and TTOU change the number of workers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from gateway import __version__, log
 from gateway.net.control import Caller, Command
@@ -25,77 +25,21 @@ from gateway.process import policy
 from gateway.process.announce import Announcer
 from gateway.process.callers import Callers
 from gateway.process.console import Console
-from gateway.process.handles import Loop, Source
+from gateway.process.handles import Source
 from gateway.process.launch import become_subreaper
-from gateway.process.policy import PoolPolicy
 from gateway.process.pool import PoolRunner, milliseconds
 from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, work_out
-from gateway.process.setup import Setup, Setups
+from gateway.process.runner import MakeRunner, Runner
+from gateway.process.setup import Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
+from gateway.process.triggers import Triggers
 from gateway.settings import ConfigError, Settings
 
 _COMMANDS = "status, reload, reopen-logs, stop, quit"
 _SIGNALS = (
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+    signal.SIGTTIN, signal.SIGTTOU,
 )  # fmt: skip
-
-
-class Runner(Protocol):
-    """What the master needs of a pool, whatever its workers are."""
-
-    name: str
-    setups: Setups
-    policy: PoolPolicy
-    leaving: bool  # removed from the settings: it ends when its last request has
-    first_load: bool | None  # whether anything of it could be started at the start; None: not known yet
-    next_look: int  # when `look` is due, on the policy's clock
-
-    def start(self) -> None:
-        """Load the first generation."""
-
-    def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
-        """Load anew what has been set up; `expect` is told the generation that will hold it."""
-
-    def remove(self) -> None:
-        """Stop gracefully, and let nobody connect any more."""
-
-    def drain(self) -> None:
-        """Stop gracefully."""
-
-    def terminate(self) -> None:
-        """Stop at once."""
-
-    def tick(self) -> None:
-        """Let the policy look at its deadlines."""
-
-    def look(self, ceiling: int) -> None:
-        """Look at the workers and at what waits; `ceiling` is how many workers process_max leaves to this pool."""
-
-    def reopen_logs(self) -> str:
-        """Open the log files anew by their names; return what went wrong, or ""."""
-
-    def owns(self, pid: object) -> bool:
-        """Say whether a process is one of this pool's."""
-
-    def reaped(self, pid: int, status: str) -> bool:
-        """A child of the master has ended; return whether it was of this pool."""
-
-    def status(self) -> dict[str, Any]:
-        """What `gateway status` shows of the pool."""
-
-    @property
-    def ended(self) -> bool:
-        """Nothing of the pool is left."""
-
-    def close(self) -> None:
-        """Free what the pool held."""
-
-
-class MakeRunner(Protocol):
-    """What gives a pool its runner; see `pool.PoolRunner`."""
-
-    def __call__(self, name: str, setups: Setups, *, loop: Loop, on_loaded: Callable[[int, str], None]) -> Runner:
-        """Make it; nothing runs yet."""
 
 
 def serve(
@@ -141,6 +85,9 @@ class Master:
         self._stopping = False
         self._judged = False  # whether the outcome of the first loads is known
         self._reloads: list[Reload] = []
+        self._triggers = Triggers()
+        self._drain_at: float | None = None  # when a graceful stop begins that was asked for, on the monotonic clock
+        self._callers: Callers | None = None
         self._stop_callers: list[Caller] = []
         notifier = Notifier.from_environment()
         resources.callback(notifier.close)
@@ -155,7 +102,8 @@ class Master:
         self._console = Console(settings, self, self._status)
         resources.callback(self._console.close)
         if settings.gateway.control:
-            resources.callback(Callers(settings.gateway.control, self, self._obey).close)
+            self._callers = Callers(settings.gateway.control, self, self._obey)
+            resources.callback(self._callers.close)
         if settings.gateway.pid_file:
             resources.callback(remove, settings.gateway.pid_file)
             write_pid(settings.gateway.pid_file)
@@ -177,9 +125,10 @@ class Master:
                     pool.tick()
                 if milliseconds() >= pool.next_look:
                     pool.look(self._ceiling(pool))
-                if pool.policy.standing_in:
+                if pool.policy.standing_in and pool.first_load:
                     self._announcer.unserved(pool.name, reloading=bool(self._reloads))
             self._console.tick()
+            self._look_at_the_clock()
             self._judge_first_loads()
             self._forget_removed()
         for reload in self._reloads:
@@ -241,8 +190,27 @@ class Master:
         now = milliseconds()
         pools = (min(pool.policy.next_deadline(now), pool.next_look) for pool in self._pools)
         first = min(self._console.deadline, *pools)
-        deadline = None if first == policy.NEVER else max(0, first - now) / 1000
-        return min((s for s in (deadline, self._announcer.sign_of_life()) if s is not None), default=None)
+        waits = [
+            None if first == policy.NEVER else max(0, first - now) / 1000,
+            None if self._drain_at is None else max(0.0, self._drain_at - time.monotonic()),
+            None if self._callers is None else self._callers.patience(),
+            self._triggers.patience(self._pools),
+            self._announcer.sign_of_life(),
+        ]
+        return min((wait for wait in waits if wait is not None), default=None)
+
+    def _look_at_the_clock(self) -> None:
+        """Do what is due, other than the pools' own."""
+        if self._callers is not None:
+            self._callers.look()
+        if self._drain_at is not None and time.monotonic() >= self._drain_at:
+            self._drain_at = None
+            for pool in self._pools:
+                pool.drain()
+        for name, path in list(self._triggers.look(self._pools, self._settings)):
+            where = f"pool {name}: " if name else ""
+            log.line(f"{where}{path} has changed: reloading")
+            self._reload(lambda answer: None, name, only_changed=not name)
 
     def _ceiling(self, pool: Runner) -> int:
         """How many workers process_max leaves to a pool."""
@@ -263,6 +231,8 @@ class Master:
                     self._reopen_logs()
                 case signal.SIGHUP | signal.SIGUSR2:
                     self._reload(lambda answer: None)  # a signal waits for no answer
+                case signal.SIGTTIN | signal.SIGTTOU:
+                    self._adjust(1 if number == signal.SIGTTIN else -1)
         self._reap()
 
     def _reopen_logs(self) -> dict[str, Any]:
@@ -281,14 +251,23 @@ class Master:
     def _terminate(self) -> None:
         self._stopping = True
         self._announcer.stopping()
+        self._drain_at = None
         for pool in self._pools:
             pool.terminate()
 
     def _drain(self) -> None:
+        """Stop gracefully after `drain_delay`, in which whoever asks learns of it; the second time, now."""
+        self._drain_at = time.monotonic() + (0 if self._stopping else self._settings.gateway.drain_delay)
         self._stopping = True
         self._announcer.stopping()
+
+    def _adjust(self, by: int) -> None:
+        """Change the number of workers of each static pool."""
         for pool in self._pools:
-            pool.drain()
+            before = pool.policy.wanted
+            pool.adjust(by)
+            if pool.policy.wanted != before:
+                log.line(f"pool {pool.name}: {pool.policy.wanted} workers are wanted")
 
     def _reap(self) -> None:
         """Wait for every child that has ended: the pools' own, and orphans that came to the subreaper."""
@@ -323,7 +302,9 @@ class Master:
             case unknown:
                 caller.reply({"ok": False, "error": f"unknown command {unknown!r}: {_COMMANDS}"})
 
-    def _reload(self, reply: Callable[[dict[str, Any]], None], name: object = "") -> None:
+    def _reload(
+        self, reply: Callable[[dict[str, Any]], None], name: object = "", *, only_changed: bool = False
+    ) -> None:
         """Reload the pool called `name`, or all for "", with what the settings say now; `reply` is called when the last
         outcome is known."""
         running = {pool.name: pool for pool in self._pools if not pool.leaving}
@@ -336,14 +317,15 @@ class Master:
                 raise ConfigError(
                     "\n".join([*problems, f"no pool is called {name!r}; there are: {', '.join(running)}"])
                 )
-            changes = work_out(settings, {n: pool.setups for n, pool in running.items()}, str(name))
+            setups = {n: pool.setups for n, pool in running.items()}
+            changes = work_out(settings, setups, str(name), only_changed=only_changed)
         except (ConfigError, ListenError, OSError) as error:
             log.lines(f"reload refused: {error}", log.Level.ERROR)
             reply({"ok": False, "error": str(error)})
             return
         for problem in problems:
             log.line(problem, log.Level.ERROR)
-        if not name:
+        if not name and not only_changed:
             self._console.start()
         self._apply(changes, running, Reload(reply, [*changes.changed, *changes.added, *changes.removed], problems))
 
@@ -351,6 +333,8 @@ class Master:
         """Make the changes: new pools start, those that are gone end, the others load anew."""
         name_what_waits(self._settings.gateway, changes.settings.gateway)
         self._settings = changes.settings
+        if not reload.waiting:
+            return  # nothing that a pool is made from has changed
         self._announcer.reloading()
         for name in changes.removed:
             running[name].remove()

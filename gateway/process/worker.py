@@ -26,7 +26,7 @@ from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.process import interrupting
 from gateway.process.channel import Channel
-from gateway.process.launch import die_with
+from gateway.process.launch import die_with, offer_to_oom_killer, set_dumpable
 from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
 from gateway.protocol.events import Connection
@@ -46,6 +46,9 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     """
     os.setpgid(0, 0)
     die_with(task.master)
+    set_dumpable(True)  # or the file that the next line writes would be root's
+    offer_to_oom_killer()
+    set_dumpable(task.pool.process_dumpable)
     channel.send(json.dumps({"pid": os.getpid()}).encode())
     for number in (1, 2):  # the master knows by now whose output it is
         os.dup2(logs[0], number)

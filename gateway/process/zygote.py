@@ -8,6 +8,8 @@ message, "traceback": text}` when the applications are imported and the probe ha
 could start, and the zygote exits. Then the master sends `{"slot": n}` with the worker's own channel and its log
 files beside it (SCM_RIGHTS) for each worker. The end of the channel ends the zygote.
 
+With `reload_on_change` it tells the master, by `{"changed": path}`, of a file of its code that has changed.
+
 With `preload = false` it imports nothing: probe and workers do, each for itself. A zygote in which importing has left
 what must not be forked starts over like that: it execs, which ends threads and connections.
 """
@@ -19,6 +21,7 @@ import functools
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -31,11 +34,13 @@ from gateway.app.errors import ErrorStream
 from gateway.app.loader import LoadError
 from gateway.process import worker
 from gateway.process.forksafety import Census
-from gateway.process.launch import die_with, set_name
+from gateway.process.launch import die_with, set_dumpable, set_name
+from gateway.process.sources import Sources, imported_files
 from gateway.process.task import Task
 
 _LONGEST_REPORT = 100_000  # bytes; a SOCK_SEQPACKET message must fit the socket's buffer
 _LONGEST_TRACEBACK = 8_000  # characters
+_LOOK_EVERY = 1_000  # ms
 _MOST_DESCRIPTORS = 3  # of a worker: its channel, its output, the access log
 
 
@@ -48,6 +53,7 @@ def main(channel_fd: int) -> None:
         log.through_master()
     _settle_in(task)
     _let_inherit(task, channel_fd, False)  # what an application starts must not keep them open
+    sources = Sources(sys.path[0]) if task.pool.reload_on_change else None
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
     load = functools.partial(_build, task, errors)
@@ -60,13 +66,15 @@ def main(channel_fd: int) -> None:
         load = functools.partial(lambda: loaded)
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
-    report = _probe(task, load)
+    report = _probe(task, load, sources)
     channel.send(report)
     message = json.loads(report)
     if message["error"]:
         os._exit(1)
     known = frozenset(row["name"] for row in message["failures"])
-    _fork_workers(channel, task, functools.partial(_load_as_before, load, known))
+    while True:
+        _wait(channel, sources)
+        _fork_worker(channel, task, functools.partial(_load_as_before, load, known))
 
 
 def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
@@ -106,6 +114,8 @@ def _settle_in(task: Task) -> None:
     os.close(null)
     set_name(f"gateway: {task.name}")
     sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
+    os.chdir(task.pool.chdir or ".")
+    set_dumpable(task.pool.process_dumpable)
 
 
 def _is_unsafe(census: Census, pool: str) -> bool:
@@ -131,17 +141,20 @@ def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoR
     os.execve(sys.executable, sys.orig_argv, environment)
 
 
-def _probe(task: Task, load: worker.Load) -> bytes:
+def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
     """Let a forked throw-away go all the way of a worker but for serving; the zygote itself stays clean.
 
-    Return its report to the master.
+    Return its report to the master. `sources` are told the files of what it has imported.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
         die_with(zygote)
-        theirs.send(_report(task, load))
+        report = _report(task, load)
+        if sources is not None:
+            sources.note(filter(None, [*imported_files(), *(application.script for application in task.applications)]))
+        theirs.send(report)
         os._exit(0)
     theirs.close()
     report = ours.recv(2 * _LONGEST_REPORT)
@@ -149,6 +162,8 @@ def _probe(task: Task, load: worker.Load) -> bytes:
     _, status = os.waitpid(pid, 0)
     if not report:
         sys.exit(f"the probe worker failed with status {os.waitstatus_to_exitcode(status)}")
+    if sources is not None:
+        sources.take_up()
     return report
 
 
@@ -167,18 +182,23 @@ def _report(task: Task, load: worker.Load) -> bytes:
     return message
 
 
-def _fork_workers(channel: socket.socket, task: Task, load: worker.Load) -> None:
-    while True:
-        message, fds, _, _ = socket.recv_fds(channel, 1024, _MOST_DESCRIPTORS)
-        if not message:
-            os._exit(0)
-        for fd in fds:
-            os.set_inheritable(fd, False)
-        _fork_worker(channel, task, load, int(json.loads(message)["slot"]), fds)
+def _wait(channel: socket.socket, sources: Sources | None) -> None:
+    """Wait for the master's next message; tell it meanwhile of a file that has changed."""
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    while not waiting.poll(_LOOK_EVERY if sources is not None else None):
+        if sources is not None and (path := sources.changed()):
+            channel.send(json.dumps({"changed": path}).encode())
 
 
-def _fork_worker(channel: socket.socket, task: Task, load: worker.Load, slot: int, fds: list[int]) -> None:
-    """Fork a worker that is the master's child by the time it begins."""
+def _fork_worker(channel: socket.socket, task: Task, load: worker.Load) -> None:
+    """Fork the worker that the master asks for: the master's child by the time it begins."""
+    message, fds, _, _ = socket.recv_fds(channel, 1024, _MOST_DESCRIPTORS)
+    if not message:
+        os._exit(0)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    slot = int(json.loads(message)["slot"])
     reparented, tell = os.pipe()
     parent = os.fork()
     if parent == 0:

@@ -76,6 +76,19 @@ def test_a_pool_whose_workers_do_not_start_does_not_either(manager: Manager, ann
     assert manager.heard() == []
 
 
+def test_ready_when_stand_ins_answer_for_what_cannot_start(manager: Manager, announcer: Announcer) -> None:
+    announcer.loaded("shop", "on_worker_start: no database")
+    announcer.unserved("shop")
+    assert manager.heard() == []
+    announcer.loaded("blog", "on_worker_start: no database either")
+    shown = (
+        "serving shop, blog; pool shop: on_worker_start: no database; pool blog: on_worker_start: no database either"
+    )
+    assert manager.heard() == [f"READY=1\nSTATUS={shown}"]
+    announcer.unserved("shop")
+    assert manager.heard() == []
+
+
 def test_not_ready_when_nothing_could_be_loaded(manager: Manager, announcer: Announcer) -> None:
     announcer.loaded("blog", "cannot load blog")
     announcer.loaded("shop", "cannot load shop")

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +37,13 @@ def test_a_message_and_the_end(ends: tuple[socket.socket, socket.socket]) -> Non
     assert receive(ours) is None
 
 
+def test_descriptors_do_not_come_with_a_message(ends: tuple[socket.socket, socket.socket]) -> None:
+    before = os.listdir("/proc/self/fd")
+    socket.send_fds(ends[1], [b'{"failures": []}'], [0, 1, 2])
+    assert receive(ends[0]) == {"failures": []}
+    assert os.listdir("/proc/self/fd") == before
+
+
 @pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"9" * 10_000, b"[" * 50_000, b'{"a":' * 20_000])
 def test_what_is_no_message_is_refused(ends: tuple[socket.socket, socket.socket], data: bytes) -> None:
     ours, theirs = ends
@@ -50,6 +58,37 @@ def test_only_a_child_is_believed(ends: tuple[socket.socket, socket.socket], boa
     with pytest.raises(BadMessage):
         worker.accept_pid(pid)
     assert worker.pid == 0
+
+
+LONE = SimpleNamespace(owns=lambda pid: False)
+
+
+def test_the_kernel_says_who_speaks(ends: tuple[socket.socket, socket.socket], board: Scoreboard) -> None:
+    worker = WorkerHandle(0, 1, ends[0], board)
+    with subprocess.Popen(["sleep", "60"]) as another:
+        script = f"import socket; socket.socket(fileno=0).send(b'{{\"pid\": {another.pid}}}'); input()"
+        with subprocess.Popen([sys.executable, "-c", script], stdin=ends[1]) as child:
+            assert worker.hear(LONE) == {"pid": child.pid}
+            assert worker.pid == child.pid
+            child.kill()
+        another.kill()
+
+
+def test_who_is_known_already_is_not_believed(ends: tuple[socket.socket, socket.socket], board: Scoreboard) -> None:
+    worker = WorkerHandle(0, 1, ends[0], board)
+    ends[1].send(b'{"pid": 1}')
+    with pytest.raises(BadMessage, match="the process ID of another"):
+        worker.hear(SimpleNamespace(owns=lambda pid: pid == os.getpid()))
+
+
+def test_descriptors_that_a_child_sends_are_not_taken(
+    ends: tuple[socket.socket, socket.socket], board: Scoreboard
+) -> None:
+    worker = WorkerHandle(0, 1, ends[0], board)
+    before = os.listdir("/proc/self/fd")
+    socket.send_fds(ends[1], [b'{"ready": true}'], [0, 1, 2])
+    assert worker.hear(LONE) == {"ready": True}
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_a_child_is_believed_once(ends: tuple[socket.socket, socket.socket], board: Scoreboard) -> None:

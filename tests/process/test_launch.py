@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gateway.process.launch import Identity, IdentityError, find_identity, launch
+from gateway.process.launch import Identity, IdentityError, StepError, find_identity, launch
 
 PYTHON = "/usr/bin/python3"  # one that every user may run
 SHOW = """
@@ -37,7 +37,7 @@ def shown_by(identity: Identity | None, **options: object) -> dict[str, object]:
 def test_everything_of_root_is_given_up() -> None:
     nobody = find_identity("nobody")
     if os.geteuid() != 0:
-        with pytest.raises(PermissionError):
+        with pytest.raises(StepError, match="Operation not permitted"):
             shown_by(nobody)
         return
     shown = shown_by(nobody, no_new_privileges=True)
@@ -46,6 +46,14 @@ def test_everything_of_root_is_given_up() -> None:
     assert shown["groups"] == list(nobody.groups)
     assert shown["capabilities"] == 0
     assert shown["no_new_privileges"] == 1
+
+
+def test_the_reason_of_a_step_that_fails_is_told() -> None:
+    def fail() -> None:
+        raise StepError("rlimit_files: 7 cannot be set")
+
+    with pytest.raises(StepError, match="rlimit_files: 7 cannot be set"):
+        shown_by(None, as_master=fail)
 
 
 def test_only_the_standard_descriptors_are_inherited() -> None:

@@ -454,6 +454,34 @@ def test_of_plans_that_come_while_one_is_loaded_the_last_is_next() -> None:
     assert pool.wanted == 5
 
 
+def test_a_static_pool_is_adjusted_within_its_limits() -> None:
+    pool = running_pool(3)
+    assert pool.adjust(1, 0) == []
+    assert pool.adjust(-1, 1) == [LetLeave(2, replaced=True)]
+    assert pool.adjust(-1, 2) == [LetLeave(1, replaced=True)]
+    assert pool.adjust(-1, 3) == []
+    assert pool.observe(Load(busy=1, idle={}, queued=9), 4) == []
+    assert (pool.wanted, pool.max_children_reached) == (1, 1)
+    assert pool.worker_gone(2, 5) == []
+    assert pool.adjust(1, 6) == [ForkWorker(1, 2)]
+    assert pool.adjust(1, 7) == [ForkWorker(1, 3)]
+    assert pool.adjust(-1, 8) == [LetLeave(3, replaced=True)]
+    pool.reload(9, plan(3))
+    assert forks(pool.zygote_ready(2, NONE, 10)) == 2
+    assert pool.wanted == 3
+
+
+def test_what_is_not_static_or_not_running_is_not_adjusted() -> None:
+    assert dynamic_pool().adjust(1, 0) == []
+    pool = new_pool()
+    pool.start(0)
+    assert pool.adjust(-1, 1) == []
+    assert forks(pool.zygote_ready(1, NONE, 2)) == 1
+    pool.drain(3)
+    assert pool.adjust(1, 4) == []
+    assert pool.wanted == 1
+
+
 class Machine(RuleBasedStateMachine):
     """A pool whose processes do anything that processes can do."""
 
@@ -482,7 +510,7 @@ class Machine(RuleBasedStateMachine):
                 case LetLeave(slot, replaced=True):
                     staying = [w for w in self.pool.workers.values() if w.state in STAYING]
                     assert slot in self.alive
-                    assert len(staying) >= 3
+                    assert len(staying) >= self.pool.wanted
                 case StandIn(wanted):
                     assert wanted != self.standing_in
                     self.standing_in = wanted
@@ -531,6 +559,14 @@ class Machine(RuleBasedStateMachine):
     def somebody_reloads(self) -> None:
         self.take(self.pool.reload(self.now)[1])
 
+    @rule(by=st.sampled_from([-1, 1]))
+    def somebody_adjusts(self, by: int) -> None:
+        self.take(self.pool.adjust(by, self.now))
+
+    @invariant()
+    def it_wants_as_many_as_it_may_have(self) -> None:
+        assert 1 <= self.pool.wanted <= 3
+
     @precondition(lambda self: self.now > 50_000)
     @rule()
     def somebody_drains(self) -> None:
@@ -565,7 +601,7 @@ class Machine(RuleBasedStateMachine):
             if self.pool.candidate is not None:
                 self.take(self.pool.zygote_ready(self.pool.candidate.number, NONE, self.now))
         if self.pool.phase is Phase.RUNNING:
-            assert [worker.state for worker in self.pool.workers.values()] == [WorkerState.READY] * 3
+            assert [worker.state for worker in self.pool.workers.values()] == [WorkerState.READY] * self.pool.wanted
             assert not self.standing_in
         else:
             assert self.ended

@@ -1,0 +1,41 @@
+"""What bounds a pool's processes: resource limits and niceness, set before the change of user."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+from gateway.process.launch import StepError
+from gateway.settings import Pool
+
+
+def bound(pool: Pool) -> None:
+    """Give this process the limits and the niceness of a pool, and through it its children.
+
+    Soft and hard limit are the same. Raises StepError.
+    """
+    _limit("rlimit_files", resource.RLIMIT_NOFILE, pool.rlimit_files)
+    _limit("rlimit_core", resource.RLIMIT_CORE, pool.rlimit_core)
+    for name, value in pool.rlimits.items():
+        _limit(f"rlimits.{name}", getattr(resource, f"RLIMIT_{name.upper()}"), value)
+    if pool.process_priority is not None:
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, pool.process_priority)
+        except OSError as error:
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            what = f"process_priority: {pool.process_priority} cannot be set: {error.strerror}"
+            raise StepError(f"{what}; only root may write less than {own}") from None
+
+
+def _limit(setting: str, number: int, value: int | None) -> None:
+    if value is None:
+        return
+    _, most = resource.getrlimit(number)
+    try:
+        resource.setrlimit(number, (value, value))
+    except (OSError, ValueError, OverflowError) as error:  # ValueError for what the kernel answers EPERM or EINVAL to
+        raise StepError(f"{setting}: {_written(value)} cannot be set: {error}; the most is {_written(most)}") from None
+
+
+def _written(value: int) -> str:
+    return "unlimited" if value == resource.RLIM_INFINITY else str(value)
