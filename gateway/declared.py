@@ -214,7 +214,7 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
     elif field.name in ("access_suppress_path", "touch_reload"):
         for path in value:
             if not path.startswith("/"):
-                raise ValueError(f'"{path}" is no path; write one that begins with "/", as in "/ping"')
+                raise ValueError(f'"{path}" is no path; write one that begins with "/"')
     elif field.name == "env":
         for name in value:
             if not name or "=" in name:

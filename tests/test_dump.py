@@ -18,6 +18,10 @@ listen = ["127.0.0.1:9000", "/run/site/main.sock"]
 pm = "ondemand"
 process_idle_timeout = "500ms"
 clear_env = false
+process_priority = 5
+rlimit_files = 1024
+rlimit_core = "unlimited"
+rlimits = { as = "2G", nproc = 200 }
 env = { TZ = "UTC", QUOTED = 'a "b" \ c', LINES = "1\n2\u007f\t", "odd.name" = "é" }
 
 [pools.shop]
@@ -58,6 +62,7 @@ def test_everything_is_there_in_the_order_of_the_declarations(tmp_path: Path) ->
     assert [line.partition(" = ")[0] for line in main.splitlines()] == expected
     assert 'pm = "ondemand"' in main
     assert "max_children = 4" in main
+    assert "rlimits = { as = 2147483648, nproc = 200 }" in main
 
 
 def test_secrets_are_masked(tmp_path: Path) -> None:

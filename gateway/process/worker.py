@@ -49,7 +49,10 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     set_dumpable(True)  # or the file that the next line writes would be root's
     offer_to_oom_killer()
     set_dumpable(task.pool.process_dumpable)
-    channel.send(json.dumps({"pid": os.getpid()}).encode())
+    try:
+        channel.send(json.dumps({"pid": os.getpid()}).encode())
+    except OSError:
+        os._exit(0)  # the master has given it up meanwhile
     for number in (1, 2):  # the master knows by now whose output it is
         os.dup2(logs[0], number)
     os.close(logs[0])

@@ -53,7 +53,7 @@ def main(channel_fd: int) -> None:
         log.through_master()
     _settle_in(task)
     _let_inherit(task, channel_fd, False)  # what an application starts must not keep them open
-    sources = Sources(sys.path[0]) if task.pool.reload_on_change else None
+    sources = _watch_sources() if task.pool.reload_on_change else None
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
     load = functools.partial(_build, task, errors)
@@ -75,6 +75,12 @@ def main(channel_fd: int) -> None:
     while True:
         _wait(channel, sources)
         _fork_worker(channel, task, functools.partial(_load_as_before, load, known))
+
+
+def _watch_sources() -> Sources:
+    # A compiled file is taken for its source's as long as second and size agree: not when one is saved again and again.
+    sys.dont_write_bytecode = True
+    return Sources(sys.path[0])
 
 
 def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:

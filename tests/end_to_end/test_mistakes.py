@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Settings, serving
 
 AS_USER = ["--user", USER] if USER else []
 
@@ -119,6 +119,16 @@ def test_check_names_every_mistake(place: Path) -> None:
 def test_check_of_what_is_right(place: Path) -> None:
     done = run("check", "everything:application", "--app-dir", HERE, *AS_USER, cwd=place)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_reload_by_a_file_that_was_broken_meanwhile(place: Path) -> None:
+    settings = Settings(place)
+    with serving(settings) as master:
+        before = [worker["pid"] for worker in master.workers()]
+        settings.file.write_text("{\n}}")
+        one_line(run("reload", settings.file, cwd=place), 100, f"{settings.file}:2: is no JSON")
+        assert [worker["pid"] for worker in master.workers()] == before
+        assert "reload" not in master.said
 
 
 def test_port_taken(place: Path) -> None:

@@ -6,6 +6,7 @@ import http.client
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,6 +68,42 @@ def test_quit_that_lasts_too_long_is_cut(place: Path) -> None:
         running.master.signal(signal.SIGQUIT)
         assert running.master.wait(5) == 0
         asking.join(15)
+
+
+def delayed(place: Path) -> Settings:
+    """A master that goes on serving for a minute after it was told to stop gracefully."""
+    return Settings(place, more={"gateway": {"drain_delay": "1m"}})
+
+
+def test_who_asks_learns_of_a_graceful_stop_while_it_still_serves(place: Path) -> None:
+    with site("nginx", delayed(place)) as running:
+        assert running.master.status()["stopping"] is False
+        running.master.signal(signal.SIGQUIT)
+        wait_until(lambda: running.master.status()["stopping"])
+        assert len(running.master.workers("idle")) == 4
+        assert fetch(running.port, "/hello").status == 200
+        shown = Program([*GATEWAY, "status", running.settings.file], place / "status.log")
+        assert shown.wait() == 0
+        assert shown.said.splitlines()[0].endswith(", stopping")
+        running.master.signal(signal.SIGQUIT)
+        assert running.master.wait(5) == 0
+
+
+def test_drain_delay_ends_by_itself(place: Path) -> None:
+    settings = Settings(place, more={"gateway": {"drain_delay": "500ms"}})
+    with serving(settings) as master:
+        began = time.monotonic()
+        assert stop_by_command(Site("", 0, settings, master, master)).wait() == 0
+        assert 0.5 <= time.monotonic() - began < 5
+        assert master.wait(5) == 0
+
+
+def test_fast_stop_waits_for_no_delay(place: Path) -> None:
+    with serving(delayed(place)) as master:
+        master.signal(signal.SIGQUIT)
+        wait_until(lambda: master.status()["stopping"])
+        master.signal(signal.SIGTERM)
+        assert master.wait(5) == 0
 
 
 def test_stop_removes_everything(place: Path) -> None:

@@ -182,6 +182,22 @@ def test_a_service_that_cannot_start_is_never_ready(settings: Settings) -> None:
         assert systemd.states() == ["STOPPING=1"]
 
 
+def test_a_service_whose_workers_cannot_start_yet_is_ready_to_say_so(place: Path) -> None:
+    application = {"name": "hooked", "app": "hooked:application"}
+    settings = Settings(place, {"on_worker_start": "hooked:connect", "max_children": 1}, [application])
+    settings.open_gate("no-database")
+    with serving(settings) as systemd:
+        systemd.program.wait_for(systemd.states)
+        assert systemd.states()[0] == "READY=1"
+        status = systemd.listen()[-1].partition("\nSTATUS=")[2]
+        assert status.startswith("serving main; pool main: on_worker_start: hooked:connect raised ConnectionError")
+        asked = [*GATEWAY, "request", str(settings.socket), "/"]
+        answered = subprocess.run(asked, capture_output=True, text=True, env=ENVIRONMENT, timeout=30)
+        assert answered.stdout.startswith("503")
+        (place / "gates" / "no-database").unlink()
+        systemd.program.wait_for(lambda: systemd.listen()[-1].endswith("\nSTATUS=serving main"), 40)
+
+
 def test_a_reload_is_told_from_beginning_to_end(settings: Settings) -> None:
     settings.open_gate("import")
     with serving(settings) as systemd:

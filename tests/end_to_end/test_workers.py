@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pwd
+import resource
 import shutil
 import signal
 import statistics
@@ -23,17 +23,21 @@ import pytest
 from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import (
     ENVIRONMENT,
+    GATEWAY,
     HERE,
     ROOT,
     Master,
+    Program,
     Settings,
     Site,
     alive,
     descendants,
+    interpreter_for,
     processes,
     proportional_size,
     serving,
     site,
+    stat,
 )  # fmt: skip
 from tests.waiting import wait_until
 
@@ -90,6 +94,48 @@ def test_zygote_that_dies_costs_nothing(place: Path) -> None:
         victim = workers.pop()
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: running.master.ready() and victim not in {w["pid"] for w in running.master.workers()}, 20)
+
+
+def test_zygote_that_has_stopped_is_replaced(place: Path) -> None:
+    with serving(Settings(place, {"max_children": 2, "start_timeout": 1})) as master:
+        workers = {worker["pid"] for worker in master.workers()}
+        (zygote,) = set(descendants(master.pid)) - workers
+        os.kill(zygote, signal.SIGSTOP)
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+        master.wait_for(lambda: master.ready() and master.status()["pools"][0]["generation"] > 1, 20)
+        assert not alive(zygote)
+        wait_until(lambda: "pool main: its zygote starts no worker any more; killed" in master.said)
+
+
+def test_signals_give_a_static_pool_more_and_fewer_workers(place: Path) -> None:
+    with serving(Settings(place, {"max_children": 2})) as master:
+        for number, expected in ((signal.SIGTTOU, 1), (signal.SIGTTOU, 1), (signal.SIGTTIN, 2), (signal.SIGTTIN, 2)):
+            master.signal(number)
+            wait_until(lambda: master.ready() and len(master.workers()) == expected)  # noqa: B023  waited for at once
+        assert master.said.count("workers are wanted") == 2
+
+
+def spent(pid: int) -> float:
+    """Seconds of processor time that a process has used (proc(5), stat)."""
+    fields = stat(pid)
+    assert fields is not None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_master_without_descriptors_does_not_spin(master: Master) -> None:
+    used = set(map(int, os.listdir(f"/proc/{master.pid}/fd")))
+    soft, hard = resource.prlimit(master.pid, resource.RLIMIT_NOFILE)
+    first_free = min(set(range(len(used) + 1)) - used)
+    resource.prlimit(master.pid, resource.RLIMIT_NOFILE, (first_free, hard))
+    asking = Program([*GATEWAY, "status", master.settings.file], master.settings.place / "status.log")
+    wait_until(lambda: "control socket: cannot accept: Too many open files" in master.said)
+    before, begun = spent(master.pid), master.said.count("cannot accept")
+    wait_until(lambda: master.said.count("cannot accept") >= begun + 10)  # which takes a second
+    assert spent(master.pid) - before < 0.2
+    resource.prlimit(master.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert asking.wait() == 0
+    assert master.ready()
 
 
 def process_of(running: Site) -> dict[str, Any]:
@@ -177,12 +223,3 @@ def test_privileges_are_dropped(place: Path) -> None:
         assert "CapEff:\t0000000000000000" in status
         assert "NoNewPrivs:\t1" in status
         assert "SECRET" not in shown["environ"]
-
-
-def interpreter_for(user: str) -> str:
-    """An interpreter that `user` may run; the one of the tests may be in somebody's home."""
-    if os.geteuid() == 0:
-        with contextlib.suppress(PermissionError):
-            subprocess.run([sys.executable, "-c", ""], user=user, check=True, timeout=30)
-            return sys.executable
-    return "/usr/bin/python3"

@@ -67,7 +67,7 @@ def test_a_limit_is_raised_before_the_rights_to_do_so_are_given_up() -> None:
     if may(CAP_SYS_RESOURCE):
         assert shown_by(Pool(), lower_and_raise)[2] == [128, 128]
     else:
-        with pytest.raises(StepError, match="rlimit_files: 128 cannot be set: .*; the most is 64"):
+        with pytest.raises(StepError, match=r"rlimit_files: 128 cannot be set: .*; the most is 64"):
             shown_by(Pool(), lower_and_raise)
 
 
@@ -77,7 +77,7 @@ def test_so_is_the_priority() -> None:
         shown = shown_by(pool)
         assert shown[:2] == [os.getuid() or find_identity("nobody").uid, -3]
     else:
-        with pytest.raises(StepError, match="process_priority: -3 cannot be set: .*; only root may write less than 0"):
+        with pytest.raises(StepError, match=r"process_priority: -3 cannot be set: .*; only root may write less than 0"):
             shown_by(pool)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -99,6 +100,55 @@ def test_outputs_that_the_spawner_has_closed_are_no_connections(path: Path) -> N
         assert {os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (1, 2)} == {os.devnull}
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
+
+
+@contextlib.contextmanager
+def served(path: Path, folder: Path, **settings: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A lone worker of `gateway serve`, with a settings file."""
+    code = "def application(environ, start_response):\n    start_response('200 OK', [])\n    return [b'x']\n"
+    (folder / "lone.py").write_text(code)
+    application = {"name": "lone", "app": "lone:application", "bindings": [{"hostname": "*", "port": "*"}]}
+    pool = {"app_dir": str(folder), "access_log": str(folder / "log"), "access_format": "%m", "user": str(os.geteuid())}
+    tables = {"gateway": settings, "pools": {"main": pool}, "applications": [application]}
+    (folder / "s.json").write_text(json.dumps(tables))
+    with listening(path) as listener:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", str(folder / "s.json")],
+            stdin=listener,
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
+        )
+    with process:
+        yield process
+        process.kill()
+
+
+def test_usr1_reopens_the_log_files(path: Path, tmp_path: Path) -> None:
+    access, errors = tmp_path / "log", tmp_path / "errors"
+    with served(path, tmp_path, error_log=str(errors)) as process, Front(path) as front:
+        assert front.ask(keep=True).body == b"x"
+        wait_until(lambda: access.read_text() == "GET\n")
+        access.rename(tmp_path / "log.1")
+        errors.rename(tmp_path / "errors.1")
+        process.send_signal(signal.SIGUSR1)
+        wait_until(lambda: access.exists() and errors.exists())
+        assert front.ask(keep=True).body == b"x"
+        wait_until(lambda: access.read_text() == "GET\n")
+        assert process.poll() is None
+
+
+def test_a_log_that_cannot_be_opened_anew_goes_on(path: Path, tmp_path: Path) -> None:
+    errors = tmp_path / "errors"
+    with served(path, tmp_path, error_log=str(errors), error_log_format="json") as process, Front(path) as front:
+        assert front.ask(keep=True).body == b"x"
+        wait_until(lambda: (tmp_path / "log").read_text() == "GET\n")
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        (tmp_path / "log").mkdir()
+        process.send_signal(signal.SIGUSR1)
+        wait_until(errors.read_text)
+        record = json.loads(errors.read_text().splitlines()[-1])
+        assert (record["level"], record["message"]) == ("error", f"cannot open {tmp_path / 'log'} anew: Is a directory")
+        assert front.ask(keep=True).body == b"x"
+        wait_until(lambda: (tmp_path / "log.1").read_text() == "GET\nGET\n")
 
 
 def test_a_lone_worker_has_an_access_log_too(path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What a pool's settings say of its processes: limits, priority, permissions of new files, working directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.asking import parameters
+from gateway.net.address import UnixAddress
+from gateway.net.client import request
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, ROOT, Master, Settings, descendants, interpreter_for, serving
+from tests.waiting import wait_until
+
+BOUND = """
+import json, os, resource, sys
+
+def application(environ, start_response):
+    os.umask(mask := os.umask(0))
+    shown = {
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE), "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "stack": resource.getrlimit(resource.RLIMIT_STACK), "nice": os.nice(0), "umask": mask, "cwd": os.getcwd(),
+        "path": sys.path[0], "oom": int(open("/proc/self/oom_score_adj").read()), "pid": os.getpid(),
+    }
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(shown).encode()]
+"""
+
+
+@pytest.fixture
+def settings(place: Path) -> Settings:
+    (place / "bound.py").write_text(BOUND)
+    (place / "work").mkdir()
+    return Settings(place, {"app_dir": str(place), "max_children": 1}, [{"name": "bound", "app": "bound:application"}])
+
+
+def ask(settings: Settings) -> dict[str, Any]:
+    with request(UnixAddress(str(settings.socket)), parameters("/", "GET", 0, []), timeout=10) as answer:
+        shown: dict[str, Any] = json.loads(b"".join(answer.body))
+    return shown
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    words = [*GATEWAY, *map(str, command)]
+    return subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+
+
+def test_what_is_set_is_what_workers_have(settings: Settings) -> None:
+    settings.pool |= {
+        "rlimit_files": 200, "rlimit_core": 0, "rlimits": {"stack": "4M"}, "process_priority": 5, "umask": "0027",
+        "chdir": "work",
+    }  # fmt: skip
+    settings.write()
+    with serving(settings):
+        shown = ask(settings)
+        assert (shown["files"], shown["core"], shown["stack"]) == ([200, 200], [0, 0], [4 << 20, 4 << 20])
+        assert (shown["nice"], shown["umask"]) == (5, 0o027)
+        assert (shown["cwd"], shown["path"]) == (str(settings.place / "work"), str(settings.place))
+
+
+def test_what_is_not_set_is_gateways_own(settings: Settings) -> None:
+    with serving(settings) as master:
+        shown = ask(settings)
+        assert shown["files"] == list(resource.prlimit(master.pid, resource.RLIMIT_NOFILE))
+        assert shown["nice"] == os.getpriority(os.PRIO_PROCESS, master.pid)
+        assert shown["cwd"] == str(settings.place)
+
+
+def adjustment(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
+def test_workers_are_killed_before_the_master_when_memory_runs_out(settings: Settings) -> None:
+    settings.pool["process_dumpable"] = False
+    settings.write()
+    own = adjustment(os.getpid())
+    with serving(settings) as master:
+        (worker,) = master.workers()
+        assert ask(settings)["oom"] == min(own + 500, 1000)
+        assert [adjustment(pid) for pid in (master.pid, *set(descendants(master.pid)) - {worker["pid"]})] == [own] * 2
+
+
+@pytest.mark.parametrize("dumpable", [True, False])
+def test_processes_may_be_closed_to_others_of_their_user(settings: Settings, dumpable: bool) -> None:
+    settings.pool |= {"process_dumpable": dumpable}
+    if os.geteuid() == 0:
+        shutil.copytree(ROOT / "gateway", settings.place / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+        settings.pool |= {"user": "nobody", "python": interpreter_for("nobody")}
+    settings.write()
+    with serving(settings, source=settings.place if os.geteuid() == 0 else ROOT) as master:
+        (worker,) = master.workers()
+        owner = Path(f"/proc/{worker['pid']}/environ").stat().st_uid
+        assert (owner == 0) is not dumpable
+        assert Path(f"/proc/{worker['pid']}/statm").read_text()  # by which max_memory is measured
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"rlimit_files": 1 << 40}, "cannot start a zygote: rlimit_files: 1099511627776 cannot be set: "),
+        ({"chdir": "nowhere"}, "chdir: there is no folder "),
+    ],
+)
+def test_what_cannot_be_had_is_refused(settings: Settings, pool: dict[str, Any], said: str) -> None:
+    with serving(settings) as master:
+        before = master.workers()
+        settings.pool |= pool
+        settings.write()
+        done = run("reload", settings.file)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+        assert [worker["pid"] for worker in master.workers()] == [worker["pid"] for worker in before]
+    done = run("check", settings.file)
+    assert (done.returncode, said in done.stderr) == (100, True), done.stderr
+    start = Master(settings)
+    assert start.wait() == 100
+    wait_until(lambda: said in start.said)
