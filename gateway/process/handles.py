@@ -194,9 +194,21 @@ def environment(pool: Pool, identity: Identity | None) -> dict[str, str]:
     return {**env, **pool.env}
 
 
+def worker_channel() -> tuple[socket.socket, socket.socket]:
+    """Make a channel: the master's end, on which the kernel says who speaks, and the worker's. Raises OSError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    if SCM_CREDENTIALS is not None:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    return ours, theirs
+
+
 @dataclass(slots=True)
 class WorkerHandle:
-    """A worker that was asked for; `pid` is 0 until it has reported and is known to be the master's own child."""
+    """A worker that was asked for; `pid` is 0 until it has reported and is known to be the master's own child.
+
+    `channel` is the master's end of a `worker_channel`.
+    """
 
     slot: int
     generation: int
@@ -206,10 +218,6 @@ class WorkerHandle:
     most_requests: int = 0  # after which it is replaced; 0 for no limit
     pid: int = 0
     over: str = ""  # the limit that it is over
-
-    def __post_init__(self) -> None:
-        if SCM_CREDENTIALS is not None:
-            self.channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
     def activities(self) -> tuple[Activity, ...]:
         """What its threads are doing, as it says."""

@@ -16,7 +16,7 @@ from gateway import log
 from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
 from gateway.process import lifecycle
-from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
 from gateway.process.lifecycle import Action, WorkerState
 from gateway.process.lookout import Lookout, during
 from gateway.process.output import PoolLogs
@@ -262,12 +262,11 @@ class PoolRunner:
 
     def _fork(self, generation: int, slot: int) -> None:
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours, theirs = worker_channel()
         except OSError as error:  # no descriptor or memory is left
             log.line(f"pool {self.name}: cannot start a worker: {error.strerror}", log.Level.ERROR)
             self._do(self.policy.worker_gone(slot, milliseconds()))
             return
-        ours.setblocking(False)
         board = self._boards[generation]
         board.use(slot)
         worker = WorkerHandle(slot, generation, ours, board, time.monotonic(), self._lookout.limits.most_requests())

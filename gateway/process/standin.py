@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import socket
 import subprocess
 from collections.abc import Callable
 
 from gateway import log
-from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote
+from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
 from gateway.process.launch import Identity
 from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Scoreboard
@@ -44,8 +43,7 @@ class StandIn:
         """The zygote has reported, or has ended: let it fork the worker."""
         assert self._zygote is not None
         self._loop.forget(self._zygote.channel)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
+        ours, theirs = worker_channel()
         self._worker = WorkerHandle(0, 0, ours, self._board)
         with theirs, self._logs.for_worker(self._worker) as logs:
             self._zygote.fork(self._worker.slot, theirs, logs)

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.process.handles import BadMessage, WorkerHandle, receive
+from gateway.process.handles import BadMessage, WorkerHandle, receive, worker_channel
 from gateway.process.scoreboard import Scoreboard
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = worker_channel()
     with ours, theirs:
         yield ours, theirs
 
@@ -37,11 +37,13 @@ def test_a_message_and_the_end(ends: tuple[socket.socket, socket.socket]) -> Non
     assert receive(ours) is None
 
 
-def test_descriptors_do_not_come_with_a_message(ends: tuple[socket.socket, socket.socket]) -> None:
-    before = os.listdir("/proc/self/fd")
-    socket.send_fds(ends[1], [b'{"failures": []}'], [0, 1, 2])
-    assert receive(ends[0]) == {"failures": []}
-    assert os.listdir("/proc/self/fd") == before
+def test_descriptors_do_not_come_with_a_message() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        before = os.listdir("/proc/self/fd")
+        socket.send_fds(theirs, [b'{"failures": []}'], [0, 1, 2])
+        assert receive(ours) == {"failures": []}
+        assert os.listdir("/proc/self/fd") == before
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b"9" * 10_000, b"[" * 50_000, b'{"a":' * 20_000])
@@ -64,6 +66,7 @@ LONE = SimpleNamespace(owns=lambda pid: False)
 
 
 def test_the_kernel_says_who_speaks(ends: tuple[socket.socket, socket.socket], board: Scoreboard) -> None:
+    ends[0].setblocking(True)
     worker = WorkerHandle(0, 1, ends[0], board)
     with subprocess.Popen(["sleep", "60"]) as another:
         script = f"import socket; socket.socket(fileno=0).send(b'{{\"pid\": {another.pid}}}'); input()"
