@@ -1,7 +1,8 @@
 # make run      the demo behind a front-end on http://127.0.0.1:8080/; FRONT=lighttpd, nginx or embedded; Ctrl-C stops it
 # make test     lint, types and every test
 # make sanitize the tests of the twin in C and a long comparison with Python, under ASan and UBSan; SECONDS=60
-# make bench    what one request costs in the engine, with the twin in C and without, beside flup6
+# make bench    what requests cost, beside uWSGI, gunicorn, flup6, PHP-FPM and C, which it installs: about 8 minutes;
+#               ROWS="hello memory" for some of its rows, REPEATS=3 for fewer turns
 # make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
 # PYTHON names the interpreter that .venv is made with.
@@ -25,11 +26,12 @@ test: programs .venv/test.stamp
 sanitize: programs .venv/test.stamp
 	@$(BIN)/python -m tests.protocol.sanitizing $(SECONDS)
 
-bench: .venv/test.stamp
-	@$(BIN)/python -m benchmarks.engine
+bench: .venv/test.stamp benchmarks/.venv/peers.stamp
+	@PYTHON=$(PYTHON) benchmarks/install-peers php-fpm wrk gcc libc6-dev libfcgi-dev
+	@$(BIN)/python -m benchmarks.bench $(ROWS) $(if $(REPEATS),--repeats $(REPEATS))
 
 bench-reload: .venv/test.stamp benchmarks/.venv/peers.stamp
-	@ls /usr/sbin/php-fpm* >/dev/null 2>&1 || PYTHON=$(PYTHON) tests/install-programs php-fpm || echo "going on without it" >&2
+	@PYTHON=$(PYTHON) benchmarks/install-peers php-fpm
 	@$(BIN)/python -m benchmarks.reload
 
 programs:
@@ -46,10 +48,10 @@ programs:
 	@touch $@ .venv/run.stamp
 
 # uWSGI is built from source; where that fails, the comparison names it and goes on without.
-benchmarks/.venv/peers.stamp:
-	@echo "installing uWSGI and gunicorn into benchmarks/.venv"
+benchmarks/.venv/peers.stamp: Makefile
+	@echo "installing uWSGI, gunicorn and Flask into benchmarks/.venv"
 	@$(PYTHON) -m venv benchmarks/.venv
-	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn flask
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check uwsgi || echo "uWSGI cannot be built here" >&2
 	@touch $@
 

@@ -1,0 +1,215 @@
+"""Who is compared: how each is started with a socket, an application and a number of workers, all else at its default.
+
+All have a master and the same number of workers, and none logs requests unless it is asked to.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers import BACKLOG, HERE, find, first_line
+from tests.end_to_end.running import GATEWAY, ROOT, USER
+
+APPLICATIONS = Path(__file__).parent / "applications"
+_LIBFCGI = Path("/usr/include/fcgiapp.h")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a peer is to run, in a folder of its own."""
+
+    folder: Path
+    application: str = "hello"  # a module of `applications`
+    workers: int = 4
+    access_log: bool = False
+    bindings: int = 0  # host names besides the one for everything (the gateway alone has such)
+    pool: Mapping[str, Any] = field(default_factory=dict)  # further settings (the gateway's)
+
+    @property
+    def socket(self) -> Path:
+        """Where it listens."""
+        return self.folder / "pool.sock"
+
+    @property
+    def log(self) -> Path:
+        """Where it logs requests, if it does."""
+        return self.folder / "access.log"
+
+
+class Peer:
+    """A server that takes requests from a front-end on a Unix socket."""
+
+    name = ""
+    wanted = ""  # what is missing when `program` is ""
+    program = ""
+    speaks = "fastcgi"  # what the front-end passes requests with: fastcgi, uwsgi or http
+
+    def version(self) -> str:
+        """What runs."""
+        return first_line(self.program, "--version")
+
+    def command(self, job: Job) -> Sequence[str]:
+        """How its master is started."""
+        raise NotImplementedError
+
+    def settings(self, job: Job) -> str:
+        """What a file has of it, in one line; "" where the command says all."""
+        return ""
+
+
+class Gateway(Peer):
+    """This gateway."""
+
+    name = "gateway"
+    program = sys.executable
+
+    def version(self) -> str:
+        """What runs, and whether its C twin does."""
+        twin = "with" if has_twin() else "without"
+        return f"{first_line(*GATEWAY, '--version')} {twin} its C twin, Python {platform.python_version()}"
+
+    def settings(self, job: Job) -> str:
+        """Its pool."""
+        pool = {
+            "listen": str(job.socket), "app_dir": str(APPLICATIONS), "max_children": job.workers, "user": USER,
+            "listen_backlog": BACKLOG, "max_body": 0, **({"access_log": str(job.log)} if job.access_log else {}),
+        } | dict(job.pool)  # fmt: skip
+        return json.dumps(pool)
+
+    def command(self, job: Job) -> Sequence[str]:
+        """Everything is in a settings file."""
+        names = [*(f"host{number}.example" for number in range(job.bindings)), "*"]
+        application = {
+            "name": "benchmark",
+            "app": f"{job.application}:application",
+            "bindings": [{"hostname": name, "port": "*"} for name in names],
+        }
+        settings = {
+            "gateway": {"control": str(job.folder / "control.sock")},
+            "pools": {"main": json.loads(self.settings(job))},
+            "applications": [application],
+        }
+        file = job.folder / "settings.json"
+        file.write_text(json.dumps(settings))
+        return [*GATEWAY, "serve", str(file)]
+
+
+class Uwsgi(Peer):
+    """uWSGI with FastCGI, for which nginx cannot keep connections to it."""
+
+    name = "uWSGI, FastCGI"
+    wanted = "pip install uwsgi into benchmarks/.venv"
+    program = find("uwsgi")
+    option = "--fastcgi-socket"
+
+    def version(self) -> str:
+        """What runs."""
+        return f"uWSGI {super().version()}"
+
+    def command(self, job: Job) -> Sequence[str]:
+        """Its buffer for a request's head is too small by default for one of the rows."""
+        logging = ["--logto", str(job.log)] if job.access_log else ["--disable-logging"]
+        return [
+            self.program, "--master", "--die-on-term", "--need-app", "--processes", str(job.workers),
+            "--listen", str(BACKLOG), "--buffer-size", "32768", self.option, str(job.socket),
+            "--virtualenv", str(HERE / ".venv"), "--chdir", str(APPLICATIONS),
+            "--module", f"{job.application}:application", *logging,
+        ]  # fmt: skip
+
+
+class UwsgiOfItsOwn(Uwsgi):
+    """uWSGI with its own protocol."""
+
+    name = "uWSGI, uwsgi"
+    option = "--uwsgi-socket"
+    speaks = "uwsgi"
+
+
+class Gunicorn(Peer):
+    """gunicorn with its default workers, over HTTP."""
+
+    name = "gunicorn"
+    wanted = "pip install gunicorn into benchmarks/.venv"
+    program = find("gunicorn")
+    speaks = "http"
+
+    def command(self, job: Job) -> Sequence[str]:
+        """It imports the application in each worker, as it does by default."""
+        logging = ["--access-logfile", str(job.log)] if job.access_log else []
+        return [
+            self.program, "--workers", str(job.workers), "--backlog", str(BACKLOG), "--bind", f"unix:{job.socket}",
+            "--no-control-socket", "--chdir", str(APPLICATIONS), f"{job.application}:application", *logging,
+        ]  # fmt: skip
+
+
+class Flup(Peer):
+    """flup6's preforked server; `hello` is its only application."""
+
+    name = "flup6"
+    wanted = "pip install flup6"
+    program = sys.executable if importlib.util.find_spec("flup") else ""
+
+    def version(self) -> str:
+        """What runs."""
+        return f"flup6 {importlib.metadata.version('flup6')}"
+
+    def command(self, job: Job) -> Sequence[str]:
+        """It has no command of its own."""
+        return [self.program, "-m", "benchmarks.bench.applications.flup_hello", str(job.socket), str(job.workers)]
+
+
+class PhpFpm(Peer):
+    """PHP-FPM; `hello` is its only application."""
+
+    name = "PHP-FPM"
+    wanted = "the package php-fpm"
+    program = find("php-fpm", "php-fpm[0-9]*")
+
+    def settings(self, job: Job) -> str:
+        """Its pool."""
+        user = f"user = {USER}; " if USER else ""
+        logging = f"; access.log = {job.log}" if job.access_log else ""
+        return f"{user}listen.backlog = {BACKLOG}; pm = static; pm.max_children = {job.workers}{logging}"
+
+    def command(self, job: Job) -> Sequence[str]:
+        """Its settings are a file."""
+        pool = self.settings(job).replace("; ", "\n")
+        file = job.folder / "php-fpm.conf"
+        file.write_text(f"[global]\nerror_log = {job.folder}/error.log\n[main]\nlisten = {job.socket}\n{pool}\n")
+        return [self.program, "-F", *(["-R"] if USER else []), "-y", str(file)]
+
+
+class LibFcgi(Peer):
+    """A C program on libfcgi, which is compiled when it is started; `hello` is its only application."""
+
+    name = "C on libfcgi"
+    wanted = "the packages gcc, libc6-dev and libfcgi-dev"
+    program = find("gcc") if _LIBFCGI.exists() else ""
+
+    def command(self, job: Job) -> Sequence[str]:
+        """Compile, and run with a parent that only waits."""
+        compiled = job.folder / "hello"
+        source = APPLICATIONS / "hello.c"
+        subprocess.run([self.program, "-O2", "-Wall", "-Werror", "-o", compiled, source, "-lfcgi"], check=True)
+        return [str(compiled), str(job.socket), str(job.workers)]
+
+
+def has_twin() -> bool:
+    """Whether the C twin of the gateway's records is built."""
+    return importlib.util.find_spec("gateway.protocol._records") is not None
+
+
+def printable(peer: Peer, command: Sequence[str], job: Job) -> str:
+    """A peer's command and settings without the paths of this machine."""
+    settings = peer.settings(job)
+    line = " ".join([Path(command[0]).name, *command[1:]]) + (f"   # {settings}" if settings else "")
+    return line.replace(str(job.folder), "FOLDER").replace(f"{ROOT}/", "")
