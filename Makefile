@@ -1,8 +1,8 @@
 # make run      the demo behind a front-end on http://127.0.0.1:8080/; FRONT=lighttpd, nginx or embedded; Ctrl-C stops it
 # make test     lint, types and every test
 # make sanitize the tests of the twin in C and a long comparison with Python, under ASan and UBSan; SECONDS=60
-# make bench    what requests cost, beside uWSGI, gunicorn, flup6, PHP-FPM and C, which it installs: about 8 minutes;
-#               ROWS="hello memory" for some of its rows, REPEATS=3 for fewer turns
+# make bench    what requests cost, beside uWSGI, gunicorn, flup6, PHP-FPM and C, which it installs: about 5 minutes;
+#               ROWS="hello memory" for single rows, ROWS=all for the others too; REPEATS=3 for fewer turns
 # make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
 # PYTHON names the interpreter that .venv is made with.

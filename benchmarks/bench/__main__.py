@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import sys
 import textwrap
 import time
 from collections.abc import Sequence
@@ -19,13 +20,16 @@ from typing import Any
 from benchmarks import engine
 from benchmarks.bench.plot import svg
 from benchmarks.bench.report import figures, table
-from benchmarks.bench.rows import ROWS, WORKERS, Row, Sample
+from benchmarks.bench.rows import ROWS, WORKERS, Row, Sample, WrongAnswers
 from benchmarks.bench.stage import Scale, Stage, staged
 from benchmarks.bench.wrk import generator
 from benchmarks.peers import HERE, first_line
 from tests.end_to_end.running import short_place
 
 ENGINE = "engine"  # a row that is a program of its own, for it needs no servers
+ALL = "all"
+NAMES = (*(row.name for row in ROWS), ENGINE)
+MAIN = ("hello", "lighttpd", "pure", "headers", "slow", "memory", "start", ENGINE)  # about 5 minutes
 
 
 def present(row: Row, chosen: Sequence[str]) -> Row:
@@ -93,19 +97,19 @@ def folded(line: str) -> str:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    names = [row.name for row in ROWS] + [ENGINE]
     parser = argparse.ArgumentParser(description="What a request costs the gateway and its peers.")
-    parser.add_argument("row", nargs="*", help=f"default: all of {', '.join(names)}")
+    parser.add_argument("row", nargs="*", help=f"{', '.join(NAMES)}, or all; default: {', '.join(MAIN)}")
     parser.add_argument("--contender", action="append", default=[], help="only this one (repeatable)")
     parser.add_argument("--repeats", type=int, default=0, help="turns of each contender; default: as the row says")
     parser.add_argument("--seconds", type=int, default=1, help="of each turn's load (default: 1)")
     parser.add_argument("--mebibytes", type=int, default=1024, help="of a large body (default: 1024)")
     parser.add_argument("--results", type=Path, help="folder for bench.json and bench.svg; none for single rows")
     arguments = parser.parse_args()
-    if unknown := set(arguments.row) - set(names):
-        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    arguments.results = arguments.results or (None if arguments.row else HERE / "results")
-    arguments.row = arguments.row or names
+    if unknown := set(arguments.row) - {*NAMES, ALL}:
+        parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)} and all")
+    if not arguments.row or ALL in arguments.row:
+        arguments.results = arguments.results or HERE / "results"
+        arguments.row = NAMES if arguments.row else MAIN
     return arguments
 
 
@@ -116,27 +120,38 @@ def write(folder: Path, results: dict[str, Any]) -> None:
     (folder / "bench.svg").write_text(svg(results["rows"]))
 
 
-def main() -> None:
-    """Compare, print tables, and write the figures."""
+def run_all(rows: Sequence[Row], scale: Scale) -> tuple[dict[str, Any], dict[str, str]]:
+    """The figures of each row, and why there are none of some: who fails quickly would look fast."""
+    found: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for row in rows:
+        try:
+            found[row.name] = run(row, scale)
+        except (AssertionError, WrongAnswers, ValueError, OSError) as error:  # the first: it does not start
+            failed[row.name] = str(error)
+            print(f"\n{row.name}: failed: {error}", flush=True)
+    return found, failed
+
+
+def main() -> int:
+    """Compare, print tables, and write the figures; 1 if a row failed."""
     arguments = parse()
     chosen = [row for row in ROWS if row.name in arguments.row]
     absent = missing(chosen)
     for line in absent:
         print(f"not installed, and left out: {line}")
     rows = [here for row in chosen if (here := present(row, arguments.contender)).contenders]
-    scale = Scale(arguments.seconds, arguments.mebibytes, arguments.repeats)
-    results = surroundings(rows) | {"not_installed": absent, "rows": {row.name: run(row, scale) for row in rows}}
-    print(
-        "",
-        *(folded(line) for line in (*dict.fromkeys(results["servers"].values()), *commands(results["rows"]))),
-        sep="\n",
-    )
+    found, failed = run_all(rows, Scale(arguments.seconds, arguments.mebibytes, arguments.repeats))
+    results = surroundings(rows) | {"not_installed": absent, "failed": failed, "rows": found}
+    versions = dict.fromkeys(results["servers"].values())
+    print("", *(folded(line) for line in (*versions, *commands(found))), sep="\n")
     if ENGINE in arguments.row:
         print("\nengine: from the bytes of a request to the application's call", flush=True)
         engine.main([])
     if arguments.results:
         write(arguments.results, results)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -46,7 +46,7 @@ class Row:
     measure: Measure
     metrics: Sequence[Metric] = (CPU, RATE)
     front: str = "nginx"
-    repeats: int = 5  # turns of each contender
+    repeats: int = 3  # turns of each contender
     alone: bool = False  # each contender is started for its turn, and ended after it
     differences: bool = False  # compare by subtracting instead of dividing
 
@@ -176,7 +176,7 @@ def pure() -> list[Contender]:
 
 def with_headers() -> list[Contender]:
     """Requests with many headers and, beside them, the same servers with hello."""
-    chosen = (Gateway.name, Uwsgi.name, LibFcgi.name)
+    chosen = (Gateway.name, Uwsgi.name)
     plain = [contender for contender in with_peers() if contender.peer.name in chosen]
     named = [replace(contender, name=f"{contender.name}: hello") for contender in plain]
     return [*(replace(contender, headers=MANY_HEADERS) for contender in plain), *named]
