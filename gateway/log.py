@@ -12,6 +12,7 @@ import os
 import re
 import select
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable
 
@@ -38,6 +39,7 @@ class _Output:
     path = ""  # of the file that standard error is; "" where it is not one that was opened here
     lost = 0
     on_loss: Callable[[], None] | None = None
+    lock = threading.RLock()  # there is room for one thread's record; reentrant, because a signal handler may log
 
 
 def through_master() -> None:
@@ -114,6 +116,11 @@ def _record(text: str, level: Level, pid: int, now: float) -> str:
 def _write(records: str) -> None:
     """Write to standard error without waiting for whoever reads it; what it does not take is lost."""
     data = records.encode("utf-8", "backslashreplace")
+    with _Output.lock:
+        _write_now(data)
+
+
+def _write_now(data: bytes) -> None:
     try:
         size = len(data) if stat.S_ISREG(os.fstat(2).st_mode) else _PIPE_BUF
         room = select.poll()

@@ -27,7 +27,9 @@ class Entry:
     size: int  # of the answer's body
     began: float  # seconds since the epoch
     seconds: float
-    cpu: tuple[float, float]  # that the process spent meanwhile, in user mode and in the kernel
+    cpu: tuple[float, float]  # that the process, or one of several threads, spent meanwhile, in user mode and kernel
+    pid: int = 0  # of the process that ran it, and of that one's parent; 0 for this one
+    parent: int = 0
 
 
 Render = Callable[[Entry], str]
@@ -141,7 +143,7 @@ def _cpu(argument: str) -> Render:
 
 def _peak_memory(argument: str) -> Render:
     unit = _choice(_SIZES, argument)
-    return lambda entry: str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // unit)
+    return lambda entry: "-" if entry.pid else str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // unit)
 
 
 def _environment(argument: str) -> Render:
@@ -184,8 +186,8 @@ _PLAIN: dict[str, Render] = {
     "f": _parameter("SCRIPT_FILENAME"),
     "l": lambda entry: _safe(entry.params.get("CONTENT_LENGTH") or "0"),
     "m": _parameter("REQUEST_METHOD"),
-    "p": lambda entry: str(os.getpid()),
-    "P": lambda entry: str(os.getppid()),
+    "p": lambda entry: str(entry.pid or os.getpid()),
+    "P": lambda entry: str(entry.parent or os.getppid()),
     "q": _query,
     "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
     "r": _path,
@@ -218,7 +220,7 @@ _JSON_PARAMETERS = {
 def _json(entry: Entry, pool: str) -> str:
     stamp = _utc(int(entry.began))
     fields: dict[str, object] = {"time": f"{stamp}.{int(entry.began * 1000) % 1000:03d}Z", "pool": pool}
-    fields |= {"pid": os.getpid(), "status": entry.status, "complete": entry.complete}
+    fields |= {"pid": entry.pid or os.getpid(), "status": entry.status, "complete": entry.complete}
     fields |= {"bytes": entry.size, "seconds": round(entry.seconds, 6)}
     for name, parameter in _JSON_PARAMETERS.items():
         value = entry.params.get(parameter)

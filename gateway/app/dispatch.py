@@ -59,6 +59,7 @@ class Dispatcher:
         port_from: str = "server",
         unknown_host: int = 503,
         max_body: int = 0,
+        multithread: bool = False,
         multiprocess: bool = True,
         pool: str = "",
     ) -> None:
@@ -68,7 +69,7 @@ class Dispatcher:
             "wsgi.url_scheme": "http",
             "wsgi.input": None,
             "wsgi.errors": errors,
-            "wsgi.multithread": False,
+            "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
@@ -76,7 +77,7 @@ class Dispatcher:
             "gateway.pool": pool,
         }
         self._bindings = Bindings(entries)
-        self._errors = errors
+        self.errors = errors
         self._log = log
         self._port_from = port_from
         self._unknown_host = unknown_host
@@ -89,7 +90,7 @@ class Dispatcher:
             application = self._prepare(environ, head, exchange)
         except Rejected as error:
             return self.refuse(error.status, error.reason, exchange, head_only=environ.get("REQUEST_METHOD") == "HEAD")
-        errors = self._errors
+        errors = self.errors
         errors.exchange = exchange
         try:
             return run(application, environ, exchange, log=self._log)

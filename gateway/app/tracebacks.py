@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import traceback
+from itertools import dropwhile
+from types import FrameType
 
 _MACHINERY = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
+_BELOW_REQUESTS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threading.__file__)
 
 
 def from_application(error: BaseException) -> str:
@@ -15,3 +19,9 @@ def from_application(error: BaseException) -> str:
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))
+
+
+def stack_of(frame: FrameType) -> str:
+    """The stack of another thread without the leading frames that are the gateway's or of what starts threads."""
+    lines = dropwhile(lambda line: line.filename.startswith(_BELOW_REQUESTS), traceback.extract_stack(frame))
+    return "".join(traceback.format_list(list(lines)))

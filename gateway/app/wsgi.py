@@ -199,20 +199,21 @@ def run(application: Application, environ: dict[str, Any], exchange: Exchange, *
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: the worker is not the application's to end
         current.allowed = False
         if isinstance(error, (WSGIError, Rejected, BodyCutShort)):
-            log(f"{_request_line(environ)}: {error}")
+            log(f"{request_line(environ)}: {error}")
         else:
             what = "ended" if isinstance(error, RequestTimeout) else "unhandled exception"
-            errors.write(f"{_request_line(environ)}: {what}\n{from_application(error)}")
+            errors.write(f"{request_line(environ)}: {what}\n{from_application(error)}")
         return _answer_failure(error, response)
     missing = response.missing()
     if missing:
-        log(f"{_request_line(environ)}: the body ended {missing} bytes before its Content-Length")
+        log(f"{request_line(environ)}: the body ended {missing} bytes before its Content-Length")
     elif response.excess:
-        log(f"{_request_line(environ)}: the body is longer than its Content-Length, and was cut there")
+        log(f"{request_line(environ)}: the body is longer than its Content-Length, and was cut there")
     return response.result(complete=not missing)
 
 
-def _request_line(environ: dict[str, Any]) -> str:
+def request_line(environ: dict[str, Any]) -> str:
+    """What names a request in the log."""
     return f"{environ.get('REQUEST_METHOD')} {environ.get('HTTP_HOST', '')}{environ.get('REQUEST_URI')}"
 
 

@@ -66,6 +66,7 @@ def _dispatcher(name: str, application: Any, errors: ErrorStream, pool: Pool) ->
         port_from=pool.port_from,
         unknown_host=pool.unknown_host,
         max_body=pool.max_body,
+        multithread=pool.threads > 1,
         multiprocess=False,
     )
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import stat
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +18,7 @@ from gateway.settings import Pool
 _PIPE_BUF = 4096  # bytes that a pipe takes as a whole or not at all (pipe(7))
 _SHORT_VALUE = 256  # characters: what is left of a value where a line would be longer than that
 _FLAGS = os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_RUSAGE_THREAD = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)  # Linux and FreeBSD have it
 
 Began = tuple[float, float, float, float]  # time of day, clock, CPU time in user mode and in the kernel
 
@@ -66,7 +69,7 @@ class AccessLog:
 
     def begin(self) -> Began:
         """A request begins; `write` takes what this returns."""
-        user, system = os.times()[:2] if self._cpu else (0.0, 0.0)
+        user, system = self._spent() if self._cpu else (0.0, 0.0)
         return time.time(), time.perf_counter(), user, system
 
     def write(self, began: Began, params: Mapping[str, Any], result: Result, *, complete: bool) -> None:
@@ -74,16 +77,24 @@ class AccessLog:
         seconds = time.perf_counter() - began[1]
         if self._suppressed and self._is_suppressed(params, result.status):
             return
-        user, system = os.times()[:2] if self._cpu else (0.0, 0.0)
+        user, system = self._spent() if self._cpu else (0.0, 0.0)
         cpu = (user - began[2], system - began[3])
         entry = Entry(params, result.status, complete, result.head, result.size, began[0], seconds, cpu)
         if result.complete and (result.status in (204, 304) or params.get("REQUEST_METHOD") == "HEAD"):
             entry.complete = True  # a front-end may leave as soon as it has the head
+        self.note(entry)
+
+    def note(self, entry: Entry) -> None:
+        """Write the line of a request that is over. Raises nothing."""
         line = self._render(entry).encode("utf-8", "backslashreplace") + b"\n"
         if not self._is_file and len(line) > _PIPE_BUF:
             line = self._shorter(entry)
         if not self._append(line):
             self._on_drop()
+
+    def _spent(self) -> tuple[float, float]:
+        """The CPU time of whatever runs requests, in user mode and in the kernel."""
+        return os.times()[:2]
 
     def _is_suppressed(self, params: Mapping[str, Any], status: int) -> bool:
         """PHP-FPM's rule: a successful GET or HEAD without query and body."""
@@ -118,3 +129,30 @@ class AccessLog:
         self._may_wait = not self._is_file and os.get_blocking(self._fd)
         self._room = select.poll()
         self._room.register(self._fd, select.POLLOUT)
+
+
+class SharedAccessLog(AccessLog):
+    """The access log of a worker in which several threads run requests."""
+
+    def __init__(self, fd: int, pool: Pool, name: str, on_drop: Callable[[], None]) -> None:
+        self._lock = threading.Lock()  # a line begins where the one before has ended, whole or not
+        super().__init__(fd, pool, name, on_drop)
+
+    def reopen(self, fd: int) -> None:
+        """See `AccessLog.reopen`."""
+        with self._lock:
+            super().reopen(fd)
+
+    def _append(self, line: bytes) -> bool:
+        with self._lock:
+            return super()._append(line)
+
+    def _spent(self) -> tuple[float, float]:
+        """The CPU time of the calling thread."""
+        used = resource.getrusage(_RUSAGE_THREAD)
+        return used.ru_utime, used.ru_stime
+
+
+def access_log(fd: int, pool: Pool, name: str, on_drop: Callable[[], None]) -> AccessLog:
+    """The access log of a worker of `pool`. Raises ValueError for a format that is none."""
+    return (SharedAccessLog if pool.threads > 1 else AccessLog)(fd, pool, name, on_drop)

@@ -13,18 +13,17 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from gateway import log
-from gateway.app.dispatch import Dispatcher
 from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Result, refuse
 from gateway.net.acceptor import Acceptor, IpAddress
-from gateway.net.accesslog import AccessLog
-from gateway.net.conversation import Board, Conversation, Timeouts
+from gateway.net.accesslog import AccessLog, Began
+from gateway.net.conversation import Board, Conversation, Handler, Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.net.mover import Mover
+from gateway.net.orders import GO_ON, LEAVE, Control
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Connection, Event, RequestHead, RequestRefused, Violation
 
@@ -33,18 +32,6 @@ _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stop
 _RESTED = 0.0001  # seconds: who has waited for an event that long has left none waiting
 _CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
 _RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
-LEAVE = b"leave"  # told to a worker whose place another takes; anything else, or the end of the channel, is a stop
-GO_ON = b"go on"
-
-
-class Control(Protocol):
-    """Where the driver is told to leave, once it is readable: a socket of the master's, or what stands for one."""
-
-    def fileno(self) -> int:
-        """The descriptor to wait for."""
-
-    def recv(self, size: int, /) -> bytes:
-        """What has come: `LEAVE`, `GO_ON` where nothing is to be done, anything else for a stop."""
 
 
 @dataclass(slots=True)
@@ -66,6 +53,9 @@ class _Peer:
         return self.connection.idle and self.connection.between_requests
 
 
+_Request = tuple[_Peer, RequestHead | RequestRefused, Conversation, Began | None, float | None]
+
+
 class Driver:
     """Serves connections of `listeners` until `control` becomes readable, then finishes what it has and returns."""
 
@@ -74,7 +64,7 @@ class Driver:
         listeners: Sequence[socket.socket],
         control: Control,
         new_connection: Callable[[], Connection],
-        dispatcher: Dispatcher,
+        handler: Handler,
         *,
         timeouts: Timeouts,
         board: Board,
@@ -88,7 +78,7 @@ class Driver:
         self._acceptor = Acceptor(listeners, self._epoll, allowed)
         self._control = control
         self._new_connection = new_connection
-        self._dispatcher = dispatcher
+        self._handler = handler
         self._timeouts = timeouts
         self._board = board
         self._gate = gate
@@ -99,7 +89,7 @@ class Driver:
         self._fresh: dict[int, _Peer] = {}  # those of them that have sent nothing yet
         self._leaving = False
         self._rested = False  # this worker was idle when the event came that it is about to handle
-        self._running: _Peer | None = None  # whose request the application has
+        self._running: _Request | None = None  # that the application has; when it began, for how long it had waited
         self._mover = Mover.create(self._hand_on_idle) if kept is not None else None
         self._expiry = float("inf")  # no peer's deadline is earlier
 
@@ -167,8 +157,9 @@ class Driver:
 
     def _hand_on_idle(self) -> None:
         """Let others have what waits for its next request: this one takes long. Called in the thread of the mover."""
+        busy = self._running[0] if self._running is not None else None
         for peer in list(self._peers.values()):
-            if peer is not self._running and peer.is_between_requests and not self._hand_on(peer):
+            if peer is not busy and peer.is_between_requests and not self._hand_on(peer):
                 return
 
     # -- one connection -----------------------------------------------------------------------------------------------
@@ -219,8 +210,7 @@ class Driver:
         """Run one request to the end of its answer."""
         for fresh in list(self._fresh.values()):
             self._hand_on(fresh)  # its request would wait behind this one
-        access = self._access
-        began = access.begin() if access is not None else None
+        began = self._access.begin() if self._access is not None else None
         conversation = Conversation(
             peer.stream,
             peer.connection,
@@ -230,20 +220,39 @@ class Driver:
             board=self._board,
             interruption=self._interruption,
         )
-        waited = None
         if isinstance(head, RequestHead):
-            keep = head.keep_conn
             peer.discarding = False
             waited = self._gate.waited(peer.stream, head.params)
-            result = self._turn_away(peer, head, conversation, waited) or self._run(peer, head, conversation)
+            self._running = request = peer, head, conversation, began, waited
+            result = self._turn_away(peer, head, conversation, waited) or self._run(head, conversation)
+            self._end(request, result, keep=head.keep_conn)
         else:
-            keep = False
-            result = self._dispatcher.refuse(head.status, head.reason, conversation)
+            result = self._handler.refuse(head.status, head.reason, conversation)
+            self._end((peer, head, conversation, began, None), result, keep=False)
+
+    def go_on(self) -> None:
+        """Serve on in place of another thread, whose application does not return: its request gets 504, or is cut."""
+        assert self._running is not None
+        if self._mover is not None:
+            self._mover.end()
+        peer, head, conversation, began, waited = self._running
+        assert isinstance(head, RequestHead)
+        conversation = conversation.take_over()
+        result = Result(504, complete=False)
+        if not conversation.begun:
+            result = refuse(conversation, 504, head_only=head.params.get("REQUEST_METHOD") == "HEAD")
+        self._end((peer, head, conversation, began, waited), result, keep=False)
+        self.run()
+
+    def _end(self, request: _Request, result: Result, *, keep: bool) -> None:
+        """End the answer, take note of it, and do with the connection what comes next."""
+        peer, head, conversation, began, waited = request
+        self._running = None
         alive = conversation.finish() if result.complete else conversation.fail()
         self._board.end(conversation.label, result.status, waited)
-        if access is not None and began is not None:
+        if self._access is not None and began is not None:
             params = head.params if isinstance(head, RequestHead) else {}
-            access.write(began, params, result, complete=result.complete and alive)
+            self._access.write(began, params, result, complete=result.complete and alive)
         if alive:
             self._after_answer(peer, keep and not peer.connection.closing)
         else:
@@ -251,14 +260,13 @@ class Driver:
         if self._interruption.raised is not None and not self._leaving:
             self._leave(handing_on=True)  # what the application was in the middle of may have stayed half done
 
-    def _run(self, peer: _Peer, head: RequestHead, conversation: Conversation) -> Result:
+    def _run(self, head: RequestHead, conversation: Conversation) -> Result:
         """Let the application answer, and nobody wait for that."""
         if self._mover is None or len(self._peers) == 1:
-            return self._dispatcher.handle(head, conversation)
-        self._running = peer
+            return self._handler.handle(head, conversation)
         self._mover.begin()
         try:
-            return self._dispatcher.handle(head, conversation)
+            return self._handler.handle(head, conversation)
         finally:
             self._mover.end()
 

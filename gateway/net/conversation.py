@@ -10,12 +10,14 @@ from typing import Any, Protocol
 from gateway import log
 from gateway.app.exchange import BodyCutShort, Disconnected
 from gateway.app.interruption import Interruption
+from gateway.app.wsgi import Result
 from gateway.net.stream import Stream, StreamClosed
-from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, Violation
+from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, RequestHead, Violation
 
 _BUFFERED_ANSWER = 65_536  # bytes of an answer that are kept back to be sent at once
 _ABORT_SECONDS = 0.1  # how long the front-end has to read what came before an abort
 _ABORTED = "the front-end aborted the request"
+_TAKEN_OVER = "the request was ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class Board(Protocol):
         """A request was not run because its client has left."""
 
 
+class Handler(Protocol):
+    """What answers requests (`app.dispatch.Dispatcher`)."""
+
+    def handle(self, head: RequestHead, exchange: Conversation, /) -> Result:
+        """Answer one request."""
+
+    def refuse(self, status: int, reason: str, exchange: Conversation, /) -> Result:
+        """Answer without any application."""
+
+
 class Conversation:
     """The exchange of one request: body pieces in, framed answer out in as few writes as possible."""
 
@@ -62,6 +74,7 @@ class Conversation:
         "_stream",
         "_timeouts",
         "_writable",
+        "begun",
         "body_ended",
         "interruption",
         "label",
@@ -91,6 +104,7 @@ class Conversation:
         self._answer_size = 0
         self._gone = ""  # why the front-end no longer wants, or can take, the answer
         self._writable = True
+        self.begun = False  # a part of the answer is on its way
         self.body_ended = False
         self._take(events)
 
@@ -164,6 +178,26 @@ class Conversation:
         self._try_to_transmit()
         return False
 
+    def take_over(self) -> Conversation:
+        """Give another thread the rest of this exchange; to whoever has this one, the front-end is gone."""
+        rest = Conversation(
+            self._stream,
+            self._connection,
+            self._id,
+            (),
+            timeouts=self._timeouts,
+            board=self._board,
+            interruption=Interruption(),
+        )
+        rest.label, rest.begun, rest.body_ended = self.label, self.begun, self.body_ended
+        rest._answer, rest._gone, rest._writable = self._answer, self._gone, self._writable
+        self._answer, self._gone, self.body_ended = [], _TAKEN_OVER, False
+        return rest
+
+    def hang_up(self) -> None:
+        """Let whoever waits for the front-end, in any thread, find it gone."""
+        self._stream.hang_up()
+
     def _try_to_transmit(self) -> bool:
         try:
             self._transmit()
@@ -173,6 +207,7 @@ class Conversation:
 
     def _transmit(self) -> None:
         if self._body:
+            self.begun = True
             body, self._body = self._body, []  # first, lest an interruption leave it to be sent twice
             self._answer.extend(self._connection.stdout(self._id, b"".join(body)))
         parts, self._answer, self._answer_size = self._answer, [], 0

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from gateway.net.acceptor import IpAddress
-from gateway.net.blocking import GO_ON
+from gateway.net.orders import GO_ON
 
 _LONGEST_MESSAGE = 4_096  # bytes
 _MOST_LISTENERS = 253  # descriptors in one message: SCM_MAX_FD of <net/scm.h>

@@ -26,3 +26,7 @@ class NoBoard:
 
     def gone(self) -> None:
         """Nothing to count."""
+
+    def is_meant(self) -> bool:
+        """Nobody asks for a request's end."""
+        return False

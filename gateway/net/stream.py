@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import select
 import socket
@@ -85,6 +86,11 @@ class Stream:
             self.socket.shutdown(socket.SHUT_WR)
         except OSError:
             return  # it is gone already, which the next read shows
+
+    def hang_up(self) -> None:
+        """End both directions, which wakes whoever waits for the peer in another thread (shutdown(2), SHUT_RDWR)."""
+        with contextlib.suppress(OSError):  # it is gone already
+            self.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection."""

@@ -6,7 +6,7 @@ import os
 import socket
 
 from gateway.net.accesslog import AccessLog
-from gateway.net.blocking import GO_ON
+from gateway.net.orders import GO_ON
 
 ACCESS_LOG = b"access log"  # the message that a new descriptor of the access log comes with
 

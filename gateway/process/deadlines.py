@@ -1,7 +1,8 @@
 """The master's part in deadlines: it finds requests that run too long, and takes three steps against each.
 
 At `request_slowlog_timeout` the slow log gets a line, and the worker's stacks below it; at `request_terminate_timeout`
-the worker is asked to raise RequestTimeout, again at every look; a second later it is killed.
+the worker is asked to raise RequestTimeout, again at every look; a second later it is killed, or two seconds later
+where it has several threads, and may still leave one of them behind (`requestthread`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from gateway.settings import Pool
 
 _NOT_SOON = 1 << 62
 _LOOK_AGAIN = 10  # ms, while several requests are to be written to the slow log
-_PATIENCE = 1.0  # seconds from the first interruption to SIGKILL
+_PATIENCE, _PATIENCE_WITH_THREADS = 1.0, 2.0  # seconds from the first interruption to SIGKILL
 _LEFT = "exited with status 0"
 
 
@@ -29,10 +30,10 @@ class _Overdue:
     """A request that has run for longer than one of the deadlines."""
 
     pid: int
-    requests: int  # that its worker had answered before it
+    thread: int
+    requests: int  # that its thread had answered before it
     reported: bool = False
     asked: float = 0.0  # time.monotonic() of the first interruption
-    killed: bool = False
 
 
 class Deadlines:
@@ -45,13 +46,16 @@ class Deadlines:
         self.slow_requests = 0
         self._name = name
         self._slow = self._terminate = 0.0  # seconds; 0 for never
-        self._overdue: dict[int, _Overdue] = {}  # by slot
+        self._earliest = 0.0  # of the two
+        self._overdue: dict[tuple[int, int], _Overdue] = {}  # by slot and thread
+        self._killed: dict[int, int] = {}  # process IDs, by slot
 
     def use(self, pool: Pool) -> None:
         """Go by these settings from here on."""
         self._slow = pool.request_slowlog_timeout
         self._terminate = pool.request_terminate_timeout
         self.any = bool(self._slow or self._terminate)
+        self._earliest = min(filter(None, (self._slow, self._terminate)), default=0.0)
         if error := self.slowlog.use(pool.slowlog):
             log.line(f"pool {self._name}: slow log: {error}", log.Level.ERROR)
 
@@ -64,47 +68,47 @@ class Deadlines:
         if not self.any:
             return _NOT_SOON
         for worker in workers.values():
-            [activity] = worker.activities()
-            if not activity.busy:
-                continue
-            if self._slow and activity.seconds >= self._slow and not self._note(worker, activity).reported:
-                unreported.append((worker, activity))
-            if self._terminate and activity.seconds >= self._terminate:
-                self._end(worker, activity)
+            for thread, activity in enumerate(worker.activities()):
+                if not activity.busy or activity.seconds < self._earliest:
+                    continue
+                overdue = self._note(worker, thread, activity)
+                if self._slow and activity.seconds >= self._slow and not overdue.reported:
+                    unreported.append((worker, activity, overdue))
+                if self._terminate and activity.seconds >= self._terminate:
+                    self._end(worker, activity, overdue)
         if unreported:
             self._report(*unreported[0])
         return _LOOK_AGAIN if len(unreported) > 1 else _NOT_SOON
 
     def explains(self, worker: WorkerHandle, status: str) -> bool:
         """Say whether a worker has ended because of a request that took too long, which is in the log already."""
-        overdue = self._overdue.pop(worker.slot, None)
-        if overdue is None or overdue.pid != worker.pid:
-            return False
-        return overdue.killed or (overdue.asked > 0 and status == _LEFT)
+        of_slot = [self._overdue.pop(key) for key in list(self._overdue) if key[0] == worker.slot]
+        of_worker = [overdue for overdue in of_slot if overdue.pid == worker.pid]
+        killed = self._killed.pop(worker.slot, 0) == worker.pid
+        return killed or (status == _LEFT and any(overdue.asked for overdue in of_worker))
 
-    def _note(self, worker: WorkerHandle, activity: Activity) -> _Overdue:
+    def _note(self, worker: WorkerHandle, thread: int, activity: Activity) -> _Overdue:
         """What was done about this very request so far."""
-        overdue = self._overdue.get(worker.slot)
+        overdue = self._overdue.get((worker.slot, thread))
         if overdue is None or (overdue.pid, overdue.requests) != (activity.pid, activity.requests):
-            overdue = self._overdue[worker.slot] = _Overdue(activity.pid, activity.requests)
+            overdue = self._overdue[worker.slot, thread] = _Overdue(activity.pid, thread, activity.requests)
         return overdue
 
-    def _report(self, worker: WorkerHandle, activity: Activity) -> None:
-        self._note(worker, activity).reported = True
+    def _report(self, worker: WorkerHandle, activity: Activity, overdue: _Overdue) -> None:
+        overdue.reported = True
         self.slow_requests += 1
         line = f"pool {self._name}: worker {worker.pid}: slow: {_describe(activity)}"
         self.slowlog.line(line)
         worker.signal(WRITE_STACKS)
 
-    def _end(self, worker: WorkerHandle, activity: Activity) -> None:
-        overdue = self._note(worker, activity)
-        now = time.monotonic()
-        if overdue.killed:
+    def _end(self, worker: WorkerHandle, activity: Activity, overdue: _Overdue) -> None:
+        if self._killed.get(worker.slot) == worker.pid:
             return
+        now = time.monotonic()
         if not overdue.asked:
             overdue.asked = now
-        if now < overdue.asked + _PATIENCE:
-            worker.board.mean(worker.slot, 0, activity.requests)
+        if now < overdue.asked + (_PATIENCE_WITH_THREADS if worker.board.layout.threads > 1 else _PATIENCE):
+            worker.board.mean(worker.slot, overdue.thread, activity.requests)
             worker.signal(INTERRUPT)
         else:
             self._kill(worker, overdue)
@@ -112,13 +116,15 @@ class Deadlines:
     def _kill(self, worker: WorkerHandle, overdue: _Overdue) -> None:
         """Kill the worker, unless the request was over when it stopped."""
         worker.signal(signal.SIGSTOP)
-        [activity] = worker.activities()
+        activities = worker.activities()
+        activity = activities[overdue.thread]
         if not activity.busy or activity.requests != overdue.requests:
             worker.signal(signal.SIGCONT)
             return
-        overdue.killed = True
+        self._killed[worker.slot] = worker.pid
         worker.signal(signal.SIGKILL)
-        reason = f"request_terminate_timeout ({self._terminate:g} s) could not end {_describe(activity)}"
+        requests = [_describe(found) for found in activities if found.busy and found.seconds >= self._terminate]
+        reason = f"request_terminate_timeout ({self._terminate:g} s) could not end {', '.join(requests)}"
         log.line(f"pool {self._name}: worker {worker.pid} killed: {reason}", log.Level.ERROR)
 
 

@@ -12,7 +12,7 @@ class WorkerState(enum.Enum):
     STARTING = "starting"  # asked for, not READY yet
     READY = "ready"
     RETIRING = "retiring"  # serves until its replacement is READY
-    LEAVING = "leaving"  # told to finish what it has
+    LEAVING = "leaving"  # told to finish what it has, or doing so by itself
     KILLED = "killed"  # signalled, not reaped yet
 
 
@@ -21,6 +21,7 @@ class WorkerEvent(enum.Enum):
 
     SERVES = "serves"  # it says READY
     EXPIRES = "expires"  # it is over a limit and is to be replaced
+    LEAVES = "leaves"  # it says that it leaves by itself
     DISMISSED = "dismissed"  # it is not needed any more
     ENDED = "ended"  # the pool stops at once
     OVERDUE = "overdue"  # its deadline has passed
@@ -32,6 +33,7 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
     _S.STARTING: {
         _E.SERVES: _S.READY,
         _E.EXPIRES: _S.STARTING,
+        _E.LEAVES: _S.STARTING,
         _E.DISMISSED: _S.LEAVING,
         _E.ENDED: _S.KILLED,
         _E.OVERDUE: _S.KILLED,
@@ -39,6 +41,7 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
     _S.READY: {
         _E.SERVES: _S.READY,
         _E.EXPIRES: _S.RETIRING,
+        _E.LEAVES: _S.LEAVING,
         _E.DISMISSED: _S.LEAVING,
         _E.ENDED: _S.KILLED,
         _E.OVERDUE: _S.READY,
@@ -46,6 +49,7 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
     _S.RETIRING: {
         _E.SERVES: _S.RETIRING,
         _E.EXPIRES: _S.RETIRING,
+        _E.LEAVES: _S.LEAVING,
         _E.DISMISSED: _S.LEAVING,
         _E.ENDED: _S.KILLED,
         _E.OVERDUE: _S.RETIRING,
@@ -53,6 +57,7 @@ TRANSITIONS: dict[WorkerState, dict[WorkerEvent, WorkerState]] = {
     _S.LEAVING: {
         _E.SERVES: _S.LEAVING,
         _E.EXPIRES: _S.LEAVING,
+        _E.LEAVES: _S.LEAVING,
         _E.DISMISSED: _S.LEAVING,
         _E.ENDED: _S.KILLED,
         _E.OVERDUE: _S.KILLED,

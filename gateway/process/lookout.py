@@ -16,7 +16,7 @@ from gateway.process.lifecycle import SERVING
 from gateway.process.policy import Worker
 from gateway.process.recycling import Limits
 from gateway.process.scaling import Load
-from gateway.process.scoreboard import Activity, Scoreboard
+from gateway.process.scoreboard import Scoreboard
 from gateway.process.statistics import Statistics
 from gateway.settings import Pool, ProcessManager
 
@@ -108,6 +108,10 @@ class Lookout:
         """Keep what a worker has counted, and what it ended of."""
         self._statistics.worker_ended(worker.counts(), cause)
 
+    def lose_line(self) -> None:
+        """The access log has not taken a line of the master's."""
+        self._statistics.before.lost += 1
+
     def status(self, workers: Mapping[int, WorkerHandle], states: Mapping[int, Worker]) -> dict[str, Any]:
         """The pool's fields of the status."""
         fields = self._statistics.status(workers, states, self.queue())
@@ -126,9 +130,3 @@ class Lookout:
             reason = f"waited for longer than queue_timeout ({self._pool.queue_timeout:g} s), answered 503"
             log.line(f"pool {self._name}: {turned_away - known} requests {reason}", log.Level.WARNING)
             self._warned = now, turned_away
-
-
-def during(activities: Sequence[Activity]) -> str:
-    """What a worker was doing, for the line about its end."""
-    running = [f"{found.method} {found.host}{found.uri}" for found in activities if found.busy]
-    return f" during {', '.join(running)}" if running else ""

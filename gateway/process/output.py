@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from gateway import log
-from gateway.net.accesslog import open_log
+from gateway.app.accessformat import Entry
+from gateway.net.accesslog import AccessLog, open_log
 from gateway.process.handles import Loop, WorkerHandle
 from gateway.settings import Pool
 
@@ -143,6 +144,7 @@ class PoolLogs:
 
     def take_up(self, pool: Pool) -> None:
         """Let requests be logged as the pool's settings say, from the next worker on."""
+        self._pool = pool
         if error := self._use(pool.access_log):
             log.line(f"pool {self._name}: access log: {error}", log.Level.ERROR)
 
@@ -156,6 +158,13 @@ class PoolLogs:
             os.close(self._access)
         self._path, self._access = path, new
         return ""
+
+    def note(self, entries: Iterable[Entry], on_drop: Callable[[], None]) -> None:
+        """Write the lines about requests whose worker has ended before it could; see `AccessLog` for `on_drop`."""
+        if self._access >= 0:
+            access = AccessLog(self._access, self._pool, self._name, on_drop)
+            for entry in entries:
+                access.note(entry)
 
     def reopen(self, workers: Iterable[WorkerHandle]) -> str:
         """Open the access log anew by its name, for these workers as well; return why that cannot be, or ""."""

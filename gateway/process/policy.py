@@ -198,6 +198,14 @@ class PoolPolicy:
         self._starts.served()
         return self._stand_in(wanted=False) + self._settle(now)
 
+    def worker_leaves(self, slot: int, now: int) -> list[Action]:
+        """A worker leaves by itself: it has ended a request that may have left something half done."""
+        worker = self.workers.get(slot)
+        if worker is None or worker.state not in SERVING:
+            return []
+        self._move(worker, WorkerEvent.LEAVES, now)
+        return self._settle(now)
+
     def worker_gone(self, slot: int, now: int) -> list[Action]:
         """A worker has been reaped, whatever it died of."""
         worker = self.workers.pop(slot, None)

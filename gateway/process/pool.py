@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import log
-from gateway.net.blocking import LEAVE
 from gateway.net.kept import KeptQueue
+from gateway.net.orders import LEAVE, STOP
 from gateway.process import lifecycle
+from gateway.process.ends import cause_of_end, during, unanswered
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
-from gateway.process.lifecycle import Action, WorkerState
-from gateway.process.lookout import Lookout, during
+from gateway.process.lifecycle import Action
+from gateway.process.lookout import Lookout
 from gateway.process.output import PoolLogs
 from gateway.process.policy import NEVER, Phase, PoolPolicy
 from gateway.process.scaling import Plan
@@ -27,8 +28,6 @@ from gateway.process.setup import Setup, Setups
 from gateway.process.standin import StandIn
 from gateway.process.status import of_pool
 from gateway.process.task import Task
-
-_STOP = b"stop"
 
 
 def milliseconds() -> int:
@@ -197,7 +196,7 @@ class PoolRunner:
                 case lifecycle.ForkWorker(generation, slot):
                     self._fork(generation, slot)
                 case lifecycle.LetLeave(slot, replaced):
-                    self._workers[slot].tell(LEAVE if replaced else _STOP)
+                    self._workers[slot].tell(LEAVE if replaced else STOP)
                 case lifecycle.Terminate(slot):
                     self._workers[slot].signal(signal.SIGTERM)
                 case lifecycle.Kill(slot):
@@ -348,6 +347,8 @@ class PoolRunner:
                 self._worker_ended(slot, "ended while it started")
         elif message.get("ready") is True and worker.pid:
             self._do(self.policy.worker_ready(slot, milliseconds()))
+        elif message.get("leaving") is True:
+            self._do(self.policy.worker_leaves(slot, milliseconds()))
         elif "error" in message:
             log.line(f"pool {self.name}: worker {worker.pid} cannot start: {message['error']}", log.Level.ERROR)
             log.lines(str(message.get("traceback", "")), log.Level.ERROR)
@@ -357,26 +358,15 @@ class PoolRunner:
         self._logs.drain(worker)
         self._loop.forget(worker.channel)
         worker.channel.close()
-        cause = self._cause(worker, status)
+        activities = worker.activities()
+        cause = cause_of_end(worker, status, self.policy, self._lookout.deadlines)
         if cause == "crashed":
-            what = f"{status}{during(worker.activities())}"
-            log.line(f"pool {self.name}: worker {worker.pid} {what}", log.Level.WARNING)
+            log.line(f"pool {self.name}: worker {worker.pid} {status}{during(activities)}", log.Level.WARNING)
+        requests = unanswered(activities, self.setups.current.pool.request_terminate_timeout, os.getpid())
+        self._logs.note(requests, self._lookout.lose_line)
         self._lookout.worker_ended(worker, cause)
         self._do(self.policy.worker_gone(slot, milliseconds()))
         self._forget_boards()
-
-    def _cause(self, worker: WorkerHandle, status: str) -> str:
-        """What a worker has ended of: one of `statistics.ENDS`."""
-        if self._lookout.deadlines.explains(worker, status):
-            return "timeout"
-        if self.policy.workers[worker.slot].state not in (WorkerState.LEAVING, WorkerState.KILLED):
-            return "crashed"
-        if self.policy.phase is not Phase.RUNNING:
-            return "stopped"
-        current = self.policy.current
-        if current is not None and worker.generation != current.number:
-            return "replaced"
-        return "recycled" if worker.over else "idle"
 
     def _forget_boards(self) -> None:
         """Close the scoreboards of generations that are over."""

@@ -16,16 +16,16 @@ from gateway import log
 from gateway.app.dispatch import Dispatcher, build
 from gateway.app.errors import ErrorStream
 from gateway.app.loader import LoadError, call
-from gateway.net.accesslog import AccessLog, open_log
+from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.net.address import InheritedAddress
-from gateway.net.blocking import GO_ON, Driver
-from gateway.net.gate import Gate
 from gateway.net.listeners import open_listeners
 from gateway.net.noboard import NoBoard
+from gateway.net.orders import GO_ON
+from gateway.process.foreman import Foreman
 from gateway.process.launch import become, set_dumpable, set_name
 from gateway.process.limits import bound
 from gateway.process.start import pool_identity, working_directory
-from gateway.process.worker import allowed_clients, connection_factory, timeouts
+from gateway.process.worker import driver_factory, run_threads
 from gateway.settings import Application, Pool
 
 _EXIT_TRY_AGAIN = 111
@@ -59,6 +59,7 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
         port_from=pool.port_from,
         unknown_host=pool.unknown_host,
         max_body=pool.max_body,
+        multithread=pool.threads > 1,
         multiprocess=False,
     )
     for failure in failures:
@@ -74,25 +75,19 @@ def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) ->
     if pool.on_worker_start and not _start_hook(pool.on_worker_start):
         return _EXIT_TRY_AGAIN
     _occupy_standard_descriptors()
-    access = AccessLog(open_log(pool.access_log), pool, "", _nobody_counts) if pool.access_log else None
+    access = access_log(open_log(pool.access_log), pool, "", _nobody_notes) if pool.access_log else None
     reopen = functools.partial(_reopen_logs, pool, access)
     listeners = open_listeners(InheritedAddress(0))
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
     with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _signals(pool, reopen) as wakeups:
-        driver = Driver(
-            [listener.socket for listener in listeners],
-            wakeups,
-            connection_factory(pool, dispatcher),
-            dispatcher,
-            timeouts=timeouts(pool),
-            board=NoBoard(),
-            gate=Gate(pool.queue_timeout, pool.protocol),
-            access=access,
-            allowed=allowed_clients(pool),
-        )
-        driver.watch()
-        driver.run()
+        make_driver = driver_factory(pool, dispatcher, [listener.socket for listener in listeners], access)
+        if pool.threads > 1:
+            run_threads(Foreman(wakeups, [NoBoard()] * pool.threads, dispatcher, make_driver, _nobody_notes))
+        else:
+            driver = make_driver(wakeups, NoBoard(), dispatcher)
+            driver.watch()
+            driver.run()
     return 0
 
 
@@ -116,8 +111,8 @@ def _reopen_logs(pool: Pool, access: AccessLog | None) -> None:
         log.line(f"cannot open {error.filename} anew: {error.strerror}", log.Level.ERROR)
 
 
-def _nobody_counts() -> None:
-    """A line of the access log is lost: there is no status to show it in."""
+def _nobody_notes() -> None:
+    """A line of the access log is lost, or the worker leaves: there is no master to be told."""
 
 
 def _occupy_standard_descriptors() -> None:

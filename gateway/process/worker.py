@@ -1,31 +1,39 @@
 """A worker: a forked copy of the zygote that serves the pool's listeners until its channel says otherwise.
 
 Messages to the master: `{"pid": n}` at once, `{"ready": true}` when it serves, `{"error": message, "traceback": text}`
-before it exits because it cannot. From the master: `leave` when another
-takes its place; anything else, or the end of the channel, is a stop (see `net.blocking`).
+before it exits because it cannot, `{"leaving": true}` when it leaves by itself, having ended a request that took too
+long. From the master: see `net.orders`.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import functools
 import ipaddress
 import json
 import os
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gateway import log
 from gateway.app import loader
 from gateway.app.dispatch import Dispatcher, Failure
-from gateway.net.accesslog import AccessLog
+from gateway.app.interruption import Interruption
+from gateway.net.acceptor import IpAddress
+from gateway.net.accesslog import AccessLog, access_log
 from gateway.net.blocking import Driver
-from gateway.net.conversation import Timeouts
+from gateway.net.conversation import Board, Handler, Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
+from gateway.net.orders import Control
 from gateway.process import interrupting
 from gateway.process.channel import Channel
+from gateway.process.foreman import Foreman
+from gateway.process.interrupting import Interrupter
 from gateway.process.launch import die_with, offer_to_oom_killer, set_dumpable
 from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
@@ -50,40 +58,88 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     offer_to_oom_killer()
     set_dumpable(task.pool.process_dumpable)
     try:
-        channel.send(json.dumps({"pid": os.getpid()}).encode())
+        _say(channel, pid=os.getpid())
     except OSError:
         os._exit(0)  # the master has given it up meanwhile
     for number in (1, 2):  # the master knows by now whose output it is
         os.dup2(logs[0], number)
     os.close(logs[0])
-    [board] = Slot(task.scoreboard, slot, Layout(task.pool.threads, task.hosts)).rows
-    log.call_on_loss(board.lose)
-    access = AccessLog(logs[1], task.pool, task.name, board.lose) if len(logs) > 1 else None
+    rows = Slot(task.scoreboard, slot, Layout(task.pool.threads, task.hosts)).rows
+    log.call_on_loss(rows[0].lose)
+    access = access_log(logs[1], task.pool, task.name, rows[0].lose) if len(logs) > 1 else None
     try:
         dispatcher, _ = prepare(task, load)
     except loader.LoadError as error:
-        report = {"error": str(error), "traceback": error.traceback[-_LONGEST_TRACEBACK:]}
-        channel.send(json.dumps(report).encode())
+        _say(channel, error=str(error), traceback=error.traceback[-_LONGEST_TRACEBACK:])
         sys.stderr.flush()
         os._exit(1)  # at once, whatever threads the application has begun
-    interruption = interrupting.obey(board, task.slowlog, task.pool.request_terminate_timeout)
-    driver = Driver(
-        [socket.socket(fileno=fd) for fd in task.listeners],
-        Channel(channel, access),
-        connection_factory(task.pool, dispatcher),
-        dispatcher,
-        timeouts=timeouts(task.pool),
-        board=board,
-        gate=Gate(task.pool.queue_timeout, task.pool.protocol),
-        kept=KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept)),
-        access=access,
-        allowed=allowed_clients(task.pool),
-        interruption=interruption,
-    )
-    driver.watch()
-    channel.send(json.dumps({"ready": True}).encode())
-    driver.run()
+    listeners = [socket.socket(fileno=fd) for fd in task.listeners]
+    kept = KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept))
+    make_driver = driver_factory(task.pool, dispatcher, listeners, access, kept)
+    say_leaving = functools.partial(_say_leaving, channel)
+    if len(rows) > 1:
+        foreman = Foreman(Channel(channel, access), rows, dispatcher, make_driver, say_leaving)
+        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, foreman.on_signal)
+        _say(channel, ready=True)
+        run_threads(foreman)
+    else:
+        interruption = Interruption()
+        interrupter = Interrupter(rows[0], interruption, say_leaving)
+        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, interrupter.on_signal)
+        driver = make_driver(Channel(channel, access), rows[0], dispatcher, interruption)
+        driver.watch()
+        _say(channel, ready=True)
+        driver.run()
     sys.exit(0)
+
+
+def run_threads(foreman: Foreman) -> None:
+    """Serve in several threads; exit where that fails, or where one of them is left behind and may never end."""
+    try:
+        left_behind = foreman.run()
+    except BaseException as error:
+        log.lines("".join(traceback.format_exception(error)), log.Level.ERROR)
+        os._exit(1)  # the other threads would go on, with nobody to tell them to leave
+    if left_behind:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(0)
+
+
+def _say(channel: socket.socket, **message: Any) -> None:
+    channel.send(json.dumps(message).encode())
+
+
+def _say_leaving(channel: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # a master that does not listen finds out by itself
+        channel.send(json.dumps({"leaving": True}).encode(), socket.MSG_DONTWAIT)
+
+
+def driver_factory(
+    pool: Pool,
+    dispatcher: Dispatcher,
+    listeners: Sequence[socket.socket],
+    access: AccessLog | None,
+    kept: KeptQueue | None = None,
+) -> Callable[..., Driver]:
+    """What makes the driver of each thread: all of them have the same listeners, kept queue and access log."""
+
+    def make(control: Control, board: Board, handler: Handler, interruption: Interruption | None = None) -> Driver:
+        return Driver(
+            listeners,
+            control,
+            connection_factory(pool, dispatcher),
+            handler,
+            timeouts=timeouts(pool),
+            board=board,
+            gate=Gate(pool.queue_timeout, pool.protocol),
+            kept=kept,
+            access=access,
+            allowed=allowed_clients(pool),
+            interruption=interruption,
+        )
+
+    return make
 
 
 def prepare(task: Task, load: Load) -> tuple[Dispatcher, list[Failure]]:
@@ -107,6 +163,6 @@ def timeouts(pool: Pool) -> Timeouts:
     return Timeouts(pool.request_head_timeout, pool.request_body_timeout, pool.response_timeout, pool.keepalive_timeout)
 
 
-def allowed_clients(pool: Pool) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+def allowed_clients(pool: Pool) -> list[IpAddress]:
     """The addresses that may connect over TCP; empty where only this machine can reach the listener."""
     return [ipaddress.ip_address(text) for text in pool.listen_allowed_clients]

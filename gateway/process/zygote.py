@@ -91,6 +91,7 @@ def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
         port_from=task.pool.port_from,
         unknown_host=task.pool.unknown_host,
         max_body=task.pool.max_body,
+        multithread=task.pool.threads > 1,
         pool=task.name,
     )
 

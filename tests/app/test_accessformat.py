@@ -172,3 +172,9 @@ def test_json_shows_utf_8_and_escapes_the_rest() -> None:
     assert text.isprintable()
     assert json.loads(text)["uri"] == "/caf\xe9\n\\xff\\u20ac"
     assert "remote_user" not in json.loads(text)
+
+
+def test_a_line_about_another_process_has_its_ids_and_not_the_memory_of_this_one() -> None:
+    entry = dataclasses.replace(ENTRY, pid=4711, parent=47)
+    assert line("%p %P %M", entry) == "4711 47 -"
+    assert json.loads(line("json", entry))["pid"] == 4711

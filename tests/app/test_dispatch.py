@@ -269,3 +269,9 @@ def test_a_head_of_an_authorizer_is_a_request_too() -> None:
     exchange = MemoryExchange()
     assert dispatcher.handle(RequestHead(1, Role.AUTHORIZER, False, params, []), exchange).complete
     assert exchange.body == b"|/secret|http"
+
+
+def test_the_application_is_told_whether_others_run_beside_it() -> None:
+    for multithread in (False, True):
+        served = Served(answering([b""]), multithread=multithread)
+        assert served.dispatcher.base["wsgi.multithread"] is multithread

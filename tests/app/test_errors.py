@@ -59,8 +59,8 @@ def test_a_long_partial_line_is_not_held() -> None:
     stream = ErrorStream(log.append)
     for _ in range(1024):
         stream.write("x" * 1024)
-        assert len(stream._partial) <= 8192
-    assert sum(map(len, log)) + len(stream._partial) == 1024 * 1024
+        assert len(stream._shared.text) <= 8192
+    assert sum(map(len, log)) + len(stream._shared.text) == 1024 * 1024
 
 
 def test_lines_go_to_the_front_end_while_a_request_runs() -> None:
@@ -124,3 +124,31 @@ def test_a_signal_handler_may_print_while_its_thread_prints() -> None:
     stream = ErrorStream(lambda line: log.append(line) or (line == "outer" and stream.write("inner\n")))
     stream.write("outer\nnext\n")
     assert log == ["outer", "inner", "next"]
+
+
+def test_threads_that_have_entered_have_lines_and_exchanges_of_their_own() -> None:
+    log: list[str] = []
+    stream = ErrorStream(log.append)
+    exchanges = {name: MemoryExchange() for name in "ab"}
+    together = threading.Barrier(2)
+
+    def request(name: str) -> None:
+        stream.enter()
+        stream.exchange = exchanges[name]
+        stream.write(f"{name} on")
+        together.wait(10)
+        stream.write("e\n")
+        stream.write(f"{name} rest")
+        stream.flush()
+
+    stream.write("nobody's ")
+    threads = [threading.Thread(target=request, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert stream.exchange is None
+    stream.write("line\n")
+    assert sorted(log) == ["a one", "a rest", "b one", "b rest", "nobody's line"]
+    for name, exchange in exchanges.items():
+        assert exchange.errors == [f"{name} one", f"{name} rest"]

@@ -19,7 +19,7 @@ current = Interruption()
 def interrupt() -> None:
     """Do in the application what a signal does."""
     assert current.allowed
-    current.interrupt("it has run too long")
+    current.interrupt()
 
 
 def ask(served: Served) -> Result:

@@ -41,7 +41,44 @@ def swallow() -> None:
         print("swallowed", type(error).__name__)
 
 
-WAYS = {"/sleep": sleep, "/spin": spin, "/match": match, "/gil": hold_the_gil, "/swallow": swallow}
+def nap() -> None:
+    """Take some time, but not too long."""
+    time.sleep(0.2)
+
+
+def spin_shortly() -> None:
+    """Take as long as a nap, in Python code."""
+    end = time.monotonic() + 0.2
+    while time.monotonic() < end:
+        pass
+
+
+def oversleep() -> None:
+    """Wake up long after the request was to end, and say so."""
+    try:
+        time.sleep(2.5)
+    finally:
+        journal("woke up")
+
+
+def persist() -> None:
+    """Do nothing but go on, whatever happens."""
+    while True:
+        try:
+            spin()
+        except BaseException as error:
+            print("swallowed", type(error).__name__)
+
+
+WAYS = {
+    "/sleep": sleep, "/spin": spin, "/match": match, "/gil": hold_the_gil, "/swallow": swallow,
+    "/nap": nap, "/short": spin_shortly, "/oversleep": oversleep, "/persist": persist,
+}  # fmt: skip
+
+
+def journal(line: str) -> None:
+    with open(os.environ["JOURNAL"], "a") as file:
+        file.write(f"{line}\n")
 
 
 class Chunks:
@@ -55,14 +92,15 @@ class Chunks:
         time.sleep(FOR_EVER)
 
     def close(self) -> None:
-        with open(os.environ["JOURNAL"], "a") as journal:
-            journal.write(f"closed after {self.first!r}\n")
+        journal(f"closed after {self.first!r}")
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     if path in WAYS:
         WAYS[path]()
+    if path == "/read":
+        environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
     if path == "/begun":
         return Chunks(b"begun\n")

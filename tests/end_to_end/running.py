@@ -200,9 +200,10 @@ class Settings:
 
 def is_whole(pool: dict[str, Any]) -> bool:
     """Whether a pool that `gateway status` shows has just the workers that it wants, all of them ready."""
-    serving = [worker for worker in pool["workers"] if worker["state"] in ("idle", "busy")]
+    pids = {worker["pid"] for worker in pool["workers"]}  # with several threads each has several rows
     wanted: int = pool["wanted"]
-    return pool["generation"] > 0 and len(serving) == len(pool["workers"]) == wanted
+    serving = all(worker["state"] in ("idle", "busy") for worker in pool["workers"])
+    return pool["generation"] > 0 and len(pids) == wanted and serving
 
 
 class Master(Program):

@@ -30,6 +30,7 @@ def slow_site(place: Path) -> Iterator[Site]:
     pool = {
         "max_children": 2, "slowlog": str(place / "slow.log"),
         "request_slowlog_timeout": 0.3, "request_terminate_timeout": 1.0,
+        "access_log": str(place / "access.log"), "access_format": "%p %P %s %m %{REQUEST_URI}e %q",
     }  # fmt: skip
     with site("nginx", Settings(place, pool, OVERDUE)) as running:
         yield running
@@ -146,6 +147,17 @@ def test_a_body_is_closed_and_cut_visibly(slow_site: Site) -> None:
     assert slow_site.settings.journal() == ["closed after b''", "closed after b'begun\\n'"]
 
 
+def lines_of(running: Site, victim: int, uri: str) -> list[str]:
+    """What the access log says of a request, without the process IDs, which must be right."""
+    lines = wait_until(lambda: [row for row in access_log(running) if f" {uri} " in f"{row} "])
+    assert {line.split()[:2] == [str(victim), str(running.master.pid)] for line in lines} == {True}
+    return [" ".join(line.split()[2:]) for line in lines]
+
+
+def access_log(running: Site) -> list[str]:
+    return (running.settings.place / "access.log").read_text().splitlines()
+
+
 def kill_of(running: Site, victim: int, path: str) -> str:
     """The line about a worker that was killed."""
     (line,) = wait_until(
@@ -162,6 +174,26 @@ def test_c_code_that_holds_the_gil_is_killed(slow_site: Site, browser: ThreadPoo
     assert time_to_replace(slow_site, victim) < 0.2
     assert re.search(r" after 2\.\d s$", kill_of(slow_site, victim, "/gil"))
     assert " in hold_the_gil\n" in slow_log(slow_site)
+    assert lines_of(slow_site, victim, "/gil") == ["504 GET /gil"]
+
+
+def test_a_request_that_ends_with_504_has_one_line(slow_site: Site, browser: ThreadPoolExecutor) -> None:
+    asking = browser.submit(fetch, slow_site.port, "/sleep?id=1")
+    victim = busy_worker(slow_site)
+    wait_until(lambda: {row["state"] for row in slow_site.master.workers() if row["pid"] == victim} <= {"leaving"})
+    asking.result(15)
+    wait_until(lambda: not alive(victim))
+    assert lines_of(slow_site, victim, "/sleep?id=1") == ["504 GET /sleep?id=1 id=1"]
+
+
+def test_a_request_that_dies_with_its_worker_has_a_line_all_the_same(
+    slow_site: Site, browser: ThreadPoolExecutor
+) -> None:
+    asking = browser.submit(fetch, slow_site.port, "/sleep?id=1")
+    victim = busy_worker(slow_site)
+    os.kill(victim, signal.SIGKILL)
+    assert asking.result(15).status == 502
+    assert lines_of(slow_site, victim, "/sleep?id=1") == ["502 GET /sleep?id=1 id=1"]
 
 
 def test_a_stopped_process_is_killed(slow_site: Site, browser: ThreadPoolExecutor) -> None:

@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.app.wsgi import Result
-from gateway.net.accesslog import AccessLog, open_log
+from gateway.net.accesslog import access_log, open_log
 from gateway.settings import Pool
 
 PARAMS = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/ping", "QUERY_STRING": ""}
@@ -24,7 +25,7 @@ class Log:
 
     def __init__(self, fd: int, access_format: str = "%m %r %s", **settings: Any) -> None:
         self.lost = 0
-        self.log = AccessLog(fd, Pool(access_format=access_format, **settings), "main", self.lose)
+        self.log = access_log(fd, Pool(access_format=access_format, **settings), "main", self.lose)
 
     def lose(self) -> None:
         self.lost += 1
@@ -185,3 +186,34 @@ def test_standard_error_can_be_the_access_log(kind: str) -> None:
     assert os.get_blocking(writing)
     os.close(reading)
     os.close(writing)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_lines_of_several_threads_are_whole(tmp_path: Path, threads: int) -> None:
+    written = Log(open_log(str(tmp_path / "log")), threads=threads)
+
+    def write(number: int) -> None:
+        for _ in range(200):
+            written.write(200 + number)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(threads)]
+    for writer in writers:
+        writer.start()
+    for _ in range(20):
+        written.log.reopen(open_log(str(tmp_path / "log")))
+    for writer in writers:
+        writer.join()
+    written.log.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert sorted(lines) == sorted(f"GET /ping {200 + number}" for number in range(threads) for _ in range(200))
+
+
+def test_with_several_threads_the_cpu_time_is_the_threads_own(tmp_path: Path) -> None:
+    written = Log(open_log(str(tmp_path / "log")), "%C", threads=2)
+    began = written.log.begin()
+    other = threading.Thread(target=lambda: sum(range(10_000_000)))
+    other.start()
+    other.join()
+    written.log.write(began, PARAMS, Result(200, True), complete=True)
+    written.log.close()
+    assert float((tmp_path / "log").read_text()) < 50

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.net import inquiry
-from gateway.net.blocking import GO_ON
 from gateway.net.inquiry import Inquirer, NoAnswer
+from gateway.net.orders import GO_ON
 
 
 @pytest.fixture

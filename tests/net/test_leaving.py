@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from gateway.net.blocking import GO_ON, LEAVE
 from gateway.net.kept import KeptQueue
+from gateway.net.orders import GO_ON, LEAVE
 from tests.net.driving import Front, Running, driving, echo, hello, listening, stdin, unread, whole
 from tests.net.driving import head as head_of
 from tests.waiting import wait_until

@@ -12,7 +12,7 @@ import pytest
 import gateway.app.answer
 from gateway.app.interruption import Interruption, RequestTimeout
 from gateway.process import interrupting
-from gateway.process.interrupting import INTERRUPT
+from gateway.process.interrupting import INTERRUPT, Interrupter
 from gateway.process.scoreboard import Row, Scoreboard, Slot
 
 GET = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "gateway.application": "a"}
@@ -34,9 +34,16 @@ def row(board: Scoreboard) -> Row:
 
 
 @pytest.fixture
-def current(row: Row) -> Iterator[Interruption]:
+def raised() -> list[str]:
+    """Empty once a request has been ended."""
+    return ["not yet"]
+
+
+@pytest.fixture
+def current(row: Row, raised: list[str]) -> Iterator[Interruption]:
     """That process takes the signals, and its application runs."""
-    current = interrupting.obey(row, 2, 5.0)
+    current = Interruption()
+    interrupting.obey(2, 5.0, Interrupter(row, current, raised.clear).on_signal)
     current.allowed = True
     yield current
     current.allowed = False
@@ -48,10 +55,13 @@ def send() -> None:
     os.kill(os.getpid(), INTERRUPT)
 
 
-def test_the_request_that_is_meant_is_interrupted_once(board: Scoreboard, row: Row, current: Interruption) -> None:
+def test_the_request_that_is_meant_is_interrupted_once(
+    board: Scoreboard, current: Interruption, raised: list[str]
+) -> None:
     board.mean(0, 0, 0)
     with pytest.raises(RequestTimeout, match=r"request_terminate_timeout \(5 s\)"):
         send()
+    assert raised == []
     send()
 
 

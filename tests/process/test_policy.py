@@ -264,10 +264,11 @@ def test_a_killed_worker_is_not_signalled_twice_by_terminate() -> None:
     assert pool.terminate(60_001) == [DiscardZygote(1)]
 
 
-@pytest.mark.parametrize("event", ["zygote_ready", "zygote_gone", "worker_ready", "worker_gone"])
+@pytest.mark.parametrize("event", ["zygote_ready", "zygote_gone", "worker_ready", "worker_leaves", "worker_gone"])
 def test_news_of_the_unknown_change_nothing(event: str) -> None:
     pool = running_pool()
     arguments = {
+        "worker_leaves": (9, 1),
         "zygote_ready": (9, NONE, 1),
         "zygote_gone": (9, "?", 1),
         "worker_ready": (9, 1),
@@ -397,6 +398,32 @@ def test_an_expired_worker_leaves_only_when_its_replacement_is_ready() -> None:
     assert pool.observe(Load(busy=0, idle={1: 1, 2: 1}, queued=0, expired=(1,)), 300) == [ForkWorker(1, 3)]
     assert pool.worker_gone(0, 310) == []
     assert pool.worker_gone(1, 320) == []  # it died by itself: its replacement is under way
+
+
+def test_a_worker_that_leaves_by_itself_is_replaced_at_once() -> None:
+    pool = running_pool(2)
+    assert pool.worker_leaves(0, 100) == [ForkWorker(1, 2)]
+    assert pool.worker_leaves(0, 101) == []
+    assert pool.worker_ready(2, 110) == []
+    assert pool.tick(30_100) == [Kill(0)]
+    assert pool.worker_gone(0, 30_101) == []
+
+
+def test_a_retiring_worker_that_leaves_by_itself_needs_no_other_replacement() -> None:
+    pool = running_pool(2)
+    assert forks(pool.observe(Load(busy=0, idle={0: 1, 1: 1}, queued=0, expired=(0,)), 100)) == 1
+    assert pool.worker_leaves(0, 110) == []
+    assert pool.worker_ready(2, 120) == []
+
+
+def test_a_worker_that_is_not_ready_cannot_leave() -> None:
+    pool = new_pool(1)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    assert pool.worker_leaves(0, 1) == []
+    assert pool.workers[0].state is WorkerState.STARTING
+    pool.drain(2)
+    assert pool.worker_leaves(0, 3) == []
 
 
 def plan(max_children: int, **more: int) -> Plan:
@@ -554,6 +581,11 @@ class Machine(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(sorted(self.alive)))
         self.alive.discard(slot)
         self.take(self.pool.worker_gone(slot, self.now))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def a_worker_leaves_by_itself(self, data: st.DataObject) -> None:
+        self.take(self.pool.worker_leaves(data.draw(st.sampled_from(sorted(self.alive))), self.now))
 
     @rule()
     def somebody_reloads(self) -> None:
