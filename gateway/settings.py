@@ -73,7 +73,11 @@ class Pool:
     python: str = setting("", "interpreter for the pool; default: the one that runs gateway")
     pm: ProcessManager = setting(ProcessManager.STATIC, "how the number of workers is decided")
     max_children: int = setting(4, "number of workers: static, or at most", at_least=1)
-    threads: int = setting(1, "threads of a worker, each of which runs a request at a time", at_least=1)
+    threads: int = setting(
+        1,
+        "threads of a worker, each of which runs a request at a time; for applications that are thread-safe",
+        at_least=1,
+    )
     start_servers: int = setting(0, "dynamic: workers at the start; default: between the spare ones", at_least=0)
     min_spare_servers: int = setting(1, "dynamic: idle workers that there should at least be", at_least=0)
     max_spare_servers: int = setting(3, "dynamic: idle workers that there may at most be", at_least=1)
@@ -94,7 +98,7 @@ class Pool:
         30.0, "how long a running request may go on when its worker is told to leave", unit="seconds", at_least=0.1
     )
     on_worker_start: str = setting(
-        "", "MODULE:CALLABLE that each worker calls before it serves: the place to connect and to start threads"
+        "", "MODULE:CALLABLE that each worker calls, in its main thread, before it serves: the place to connect"
     )
     preload: bool = setting(
         True, "import the applications once and fork the workers from that; otherwise each worker imports them"
