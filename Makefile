@@ -3,6 +3,7 @@
 # make sanitize the tests of the twin in C and a long comparison with Python, under ASan and UBSan; SECONDS=60
 # make bench    what requests cost, beside uWSGI, gunicorn, flup6, PHP-FPM and C, which it installs: about 5 minutes;
 #               ROWS="hello memory" for single rows, ROWS=all for the others too; REPEATS=3 for fewer turns
+# make faults   what faults cost clients: about 12 minutes, to benchmarks/results/faults.json
 # make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
 # PYTHON names the interpreter that .venv is made with.
@@ -12,7 +13,7 @@ BIN = .venv/bin
 TWIN = gateway/protocol/_records.c gateway/protocol/_names.h
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test sanitize bench bench-reload programs
+.PHONY: run test sanitize bench bench-reload faults programs
 
 run: .venv/run.stamp
 	@exec $(BIN)/gateway up $(if $(FRONT),--front $(FRONT))
@@ -33,6 +34,9 @@ bench: .venv/test.stamp benchmarks/.venv/peers.stamp
 bench-reload: .venv/test.stamp benchmarks/.venv/peers.stamp
 	@PYTHON=$(PYTHON) benchmarks/install-peers php-fpm
 	@$(BIN)/python -m benchmarks.reload
+
+faults: programs .venv/test.stamp
+	@$(BIN)/python -m benchmarks.faults
 
 programs:
 	@PYTHON=$(PYTHON) tests/install-programs

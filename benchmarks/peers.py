@@ -10,11 +10,11 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.machine import first_line
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, USER, Master, Program, Settings, children, front
 from tests.waiting import free_port
 
@@ -28,12 +28,6 @@ def find(*patterns: str) -> str:
     folders = [HERE / ".venv/bin", *map(Path, ENVIRONMENT["PATH"].split(":"))]
     found = (path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern)))
     return next((str(path) for path in found if os.access(path, os.X_OK)), "")
-
-
-def first_line(*command: str) -> str:
-    """What a program says of its version."""
-    said = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT, timeout=20)
-    return (said.stdout or said.stderr).splitlines()[0]
 
 
 class Peer:

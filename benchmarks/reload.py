@@ -1,8 +1,6 @@
 """What reloads, broken code and dying workers cost the clients of PHP-FPM, uWSGI, gunicorn and the gateway.
 
-Each server in turn gets the same load through one nginx: 200 POSTs a second, 5 % of which take 600 ms, each on a
-connection of its own and with an id that the application notes. A request is lost when its answer is anything but what
-the application answers, or does not come within 10 s. A wait is what an answer took beyond the time it asked for.
+Each server in turn gets the load of `benchmarks.load` through one nginx.
 
     python -m benchmarks.reload [--server NAME] [--case NAME] [--results FILE]
 """
@@ -14,24 +12,33 @@ import asyncio
 import collections
 import json
 import os
-import platform
 import random
 import signal
 import statistics
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import BACKLOG, HERE, PEERS, WORKERS, Peer, first_line, nginx
+from benchmarks import machine
+from benchmarks.load import (
+    PATIENCE,
+    RATE,
+    SLOW,
+    Journal,
+    asked_seconds,
+    is_right,
+    lost,
+    p99,
+    post,
+    usual_load,
+    waits,
+)
+from benchmarks.peers import BACKLOG, HERE, PEERS, WORKERS, Peer, nginx
 from tests.end_to_end.browsing import Post, Timed, fetch, timed
 from tests.end_to_end.running import Program, short_place
 
-RATE = 200  # requests a second
-SLOW = 0.6  # seconds that every twentieth of them takes
-PATIENCE = 10.0  # seconds that a client waits
 _KILL_EVERY = 0.1  # seconds
 
 Disturb = Callable[[Peer, Program], Coroutine[Any, Any, None]]
@@ -112,41 +119,29 @@ CASES = [
 
 def load(case: Case) -> list[Post]:
     """The requests of a case, in the order of their sending."""
-    times = [(n / RATE, SLOW if n % 20 == 0 else 0.0) for n in range(case.seconds * RATE)]
+    posts = usual_load(case.seconds)
     if case.slow_request:
-        times.append((1.0, case.slow_request))
-    return [Post(f"/?id={n}&seconds={seconds}", b"%d" % n, at) for n, (at, seconds) in enumerate(sorted(times))]
-
-
-def asked_seconds(post: Post) -> float:
-    """How long a request asked to take."""
-    return float(post.path.rpartition("=")[2])
-
-
-def is_right(answer: Timed) -> bool:
-    """Whether it is what some version of the application answers, after the time that was asked for."""
-    took_its_time = answer.seconds >= asked_seconds(answer.post)
-    return answer.status == 200 and answer.body.partition(b" ")[0] == answer.post.body and took_its_time
+        posts.append(post(len(posts), case.slow_request, 1.0))
+    return sorted(posts, key=lambda post: post.at)
 
 
 def judge(answers: list[Timed], case: Case, journal: Path, *, master_ended: bool) -> Outcome:
     """Count what was lost and how long was waited. The wait of the slow request itself is not counted."""
-    runs = collections.Counter(journal.read_bytes().split())
-    lost = [answer for answer in answers if not is_right(answer)]
+    runs = Journal.read(journal).runs
+    missing = lost(answers)
     right = sorted((answer for answer in answers if is_right(answer)), key=lambda a: a.post.at + a.seconds)
-    usual = [answer for answer in answers if asked_seconds(answer.post) <= SLOW]
-    waits = sorted(max(0.0, answer.seconds - asked_seconds(answer.post)) for answer in usual if is_right(answer))
+    waited = waits(answer for answer in answers if asked_seconds(answer.post) <= SLOW)
     return Outcome(
         sent=len(answers),
-        lost=len(lost),
-        lost_but_run=sum(1 for answer in lost if runs[answer.post.body]),
+        lost=len(missing),
+        lost_but_run=sum(1 for answer in missing if runs[answer.post.body]),
         run_twice=sum(1 for answer in answers if runs[answer.post.body] > 1),
-        longest_wait=round(waits[-1], 3),
-        p99_wait=round(waits[int(len(waits) * 0.99)], 3),
-        median_wait=round(statistics.median(waits), 4),
+        longest_wait=round(waited[-1], 3),
+        p99_wait=round(p99(waited), 3),
+        median_wait=round(statistics.median(waited), 4),
         new_code=right[-1].body.split()[1] == b"%d" % case.version,
         master_ended=master_ended,
-        statuses={str(status): count for status, count in collections.Counter(a.status for a in lost).items()},
+        statuses={str(status): count for status, count in collections.Counter(a.status for a in missing).items()},
     )
 
 
@@ -209,11 +204,7 @@ def surroundings(peers: Sequence[Peer]) -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "command": "python -m benchmarks.reload",
-        "date": time.strftime("%Y-%m-%d"),
-        "cpus": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "nginx": first_line("nginx", "-v"),
+        **machine.surroundings(),
         "servers": {peer.name: peer.version() for peer in peers},
         "workers": WORKERS,
         "listen_queue": BACKLOG,

@@ -23,7 +23,8 @@ from benchmarks.bench.report import figures, table
 from benchmarks.bench.rows import ROWS, WORKERS, Row, Sample, WrongAnswers
 from benchmarks.bench.stage import Scale, Stage, staged
 from benchmarks.bench.wrk import generator
-from benchmarks.peers import HERE, first_line
+from benchmarks.machine import first_line
+from benchmarks.peers import HERE
 from tests.end_to_end.running import short_place
 
 ENGINE = "engine"  # a row that is a program of its own, for it needs no servers

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import BACKLOG, HERE, find, first_line
+from benchmarks.machine import first_line
+from benchmarks.peers import BACKLOG, HERE, find
 from tests.end_to_end.running import GATEWAY, ROOT, USER
 
 APPLICATIONS = Path(__file__).parent / "applications"

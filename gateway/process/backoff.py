@@ -5,8 +5,8 @@ from __future__ import annotations
 _FIRST_BACKOFF = 100  # ms, doubled with each failed start in a row
 _LONGEST_BACKOFF = 30_000  # ms
 _STARTS_PER_SECOND = 50  # a death after READY is replaced at once, but no more often than this
-_BREAKER_FAILURES = 5  # failed starts within _BREAKER_WINDOW ms: it is time for somebody else to answer
-_BREAKER_WINDOW = 30_000
+_BREAKER_AFTER = 200  # ms for which starts have failed: it is time for somebody else to answer
+_BREAKER_WINDOW = 30_000  # ms that a failed start is remembered
 
 
 class Backoff:
@@ -23,11 +23,11 @@ class Backoff:
         self._recent_starts.append(now)
 
     def failed(self, now: int) -> bool:
-        """A start has failed: delay the next; return whether too many have, one soon after the other."""
+        """A start has failed: delay the next; return whether they have failed for long."""
         self.failures += 1
         self._not_before = now + min(_FIRST_BACKOFF << min(self.failures - 1, 16), _LONGEST_BACKOFF)
         self._recent_failures = [*(t for t in self._recent_failures if t > now - _BREAKER_WINDOW), now]
-        return len(self._recent_failures) >= _BREAKER_FAILURES
+        return now - self._recent_failures[0] >= _BREAKER_AFTER
 
     def served(self) -> None:
         """A worker is READY: whatever failed before does not count any more."""

@@ -1,7 +1,7 @@
 """The master's part in deadlines: it finds requests that run too long, and takes three steps against each.
 
 At `request_slowlog_timeout` the slow log gets a line, and the worker's stacks below it; at `request_terminate_timeout`
-the worker is asked to raise RequestTimeout, again at every look; a second later it is killed, or two seconds later
+the worker is asked to raise RequestTimeout, again at every look; within another second it is killed, or within two
 where it has several threads, and may still leave one of them behind (`requestthread`).
 """
 
@@ -21,7 +21,7 @@ from gateway.settings import Pool
 
 _NOT_SOON = 1 << 62
 _LOOK_AGAIN = 10  # ms, while several requests are to be written to the slow log
-_PATIENCE, _PATIENCE_WITH_THREADS = 1.0, 2.0  # seconds from the first interruption to SIGKILL
+_PATIENCE, _PATIENCE_WITH_THREADS = 0.8, 1.8  # seconds from the first interruption to SIGKILL, and a look more
 _LEFT = "exited with status 0"
 
 

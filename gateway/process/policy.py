@@ -381,10 +381,10 @@ class PoolPolicy:
         return sum(worker.state is WorkerState.RETIRING for worker in self.workers.values())
 
     def _back_off(self, now: int) -> list[Action]:
-        """A start has failed: delay the next, and open the breaker if it was one of many and nobody serves."""
-        too_many = self._starts.failed(now)
+        """A start has failed: delay the next, and open the breaker if they have failed for long and nobody serves."""
+        for_long = self._starts.failed(now)
         serving = any(worker.state in SERVING for worker in self.workers.values())
-        return self._stand_in(wanted=True) if too_many and not serving else []
+        return self._stand_in(wanted=True) if for_long and not serving else []
 
     def _stand_in(self, *, wanted: bool) -> list[Action]:
         """Change whether a stand-in answers; it stays until a worker is READY."""

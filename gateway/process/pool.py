@@ -61,6 +61,7 @@ class PoolRunner:
         self._zygotes: dict[int, Zygote] = {}
         self._workers: dict[int, WorkerHandle] = {}
         self._failures: str = ""  # of the last load, with tracebacks
+        self._told = ""  # the traceback that the log was given last
 
     # -- what the master says ------------------------------------------------------------------------------------------
 
@@ -71,6 +72,7 @@ class PoolRunner:
 
     def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
         """Load new code, and with it what has been set up; `expect` is told the generation that will hold both."""
+        self._told = ""
         generation, actions = self.policy.reload(milliseconds(), None if setup is None else Plan.of(setup.pool))
         if generation:
             expect(generation)
@@ -310,7 +312,7 @@ class PoolRunner:
             self.changed_file = report
             return
         self._failures = f"{report.told}\n{report.traceback}".strip()
-        log.lines(self._failures, log.Level.ERROR)
+        self._tell(self._failures)
         if self.first_load is None:
             count = len(self.setups.current.applications)
             self.first_load = not count or len(report.failed) < count
@@ -351,7 +353,13 @@ class PoolRunner:
             self._do(self.policy.worker_leaves(slot, milliseconds()))
         elif "error" in message:
             log.line(f"pool {self.name}: worker {worker.pid} cannot start: {message['error']}", log.Level.ERROR)
-            log.lines(str(message.get("traceback", "")), log.Level.ERROR)
+            self._tell(str(message.get("traceback", "")))
+
+    def _tell(self, traceback: str) -> None:
+        """Log a traceback, but not again for each start of a loop that fails in the same way."""
+        if traceback != self._told:
+            self._told = traceback
+            log.lines(traceback, log.Level.ERROR)
 
     def _worker_ended(self, slot: int, status: str) -> None:
         worker = self._workers.pop(slot)

@@ -35,6 +35,7 @@ from gateway.app.loader import LoadError
 from gateway.process import worker
 from gateway.process.forksafety import Census
 from gateway.process.launch import die_with, set_dumpable, set_name
+from gateway.process.patience import in_time
 from gateway.process.sources import Sources, imported_files
 from gateway.process.task import Task
 
@@ -56,7 +57,7 @@ def main(channel_fd: int) -> None:
     sources = _watch_sources() if task.pool.reload_on_change else None
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
-    load = functools.partial(_build, task, errors)
+    load = in_time(functools.partial(_build, task, errors), task.pool.start_timeout)
     if task.pool.preload:
         census = Census()
         loaded = load()

@@ -17,7 +17,7 @@ def test_lost_repeated_and_late_requests_are_counted(tmp_path: Path) -> None:
     case = CASES[1]
     posts = load(case)[:5]
     journal = tmp_path / "journal"
-    journal.write_text("first\n0\n1\n2\n2\n4\n")
+    journal.write_text("".join(f"begin {number} 7\n" for number in ("first", 0, 1, 2, 2, 4)))
     answers = [
         Timed(posts[0], 200, b"0 1", 0.6),  # it asked for 0.6 s
         Timed(posts[1], 502, b"<html>", 0.1),
@@ -34,7 +34,7 @@ def test_lost_repeated_and_late_requests_are_counted(tmp_path: Path) -> None:
 
 def test_answer_before_the_time_that_was_asked_for_is_wrong(tmp_path: Path) -> None:
     slow, quick = load(CASES[0])[:2]
-    (tmp_path / "journal").write_text("0\n1\n")
+    (tmp_path / "journal").write_text("begin 0 7\nbegin 1 7\nend 0 7\nend 1 7\n")
     answers = [Timed(slow, 200, b"0 4", 0.2), Timed(quick, 200, b"1 4", 0.01)]
     outcome = judge(answers, CASES[0], tmp_path / "journal", master_ended=False)
     assert (outcome.lost, outcome.new_code) == (1, True)

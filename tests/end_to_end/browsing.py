@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Post:
     at: float = 0.0
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+async def _answer(reader: asyncio.StreamReader) -> Answer:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
     body = b""
@@ -55,12 +55,10 @@ async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
         await reader.readline()
     else:
         body = await reader.readexactly(int(fields.get("content-length", "0")))
-    return int(head[0].split()[1]), body
+    return Answer(int(head[0].split()[1]), fields, body)
 
 
-async def _send(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, post: Post, connection: str
-) -> tuple[int, bytes]:
+async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, post: Post, connection: str) -> Answer:
     head = (
         f"POST {post.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n"
         f"Content-Length: {len(post.body)}\r\nContent-Type: application/octet-stream\r\n\r\n"
@@ -73,7 +71,8 @@ async def _kept(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
     """Send the posts one after the other on one connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        return [(post, *await _send(reader, writer, post, "keep-alive")) for post in posts]
+        answers = [await _send(reader, writer, post, "keep-alive") for post in posts]
+        return [(post, answer.status, answer.body) for post, answer in zip(posts, answers, strict=True)]
     finally:
         writer.close()
         await writer.wait_closed()
@@ -87,23 +86,23 @@ class Timed:
     status: int
     body: bytes
     seconds: float  # from the connection's opening to the answer's last byte
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def _paced(port: int, post: Post, start: float, patience: float) -> Timed:
-    """Send one post at its time on a connection of its own."""
+async def _alone(port: int, post: Post, patience: float) -> Timed:
+    """Send one post on a connection of its own."""
     clock = asyncio.get_running_loop().time
-    await asyncio.sleep(start + post.at - clock())  # the pace of the load, not a wait for something
     begun = clock()
     try:
         async with asyncio.timeout(patience):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
-                status, body = await _send(reader, writer, post, "close")
+                answer = await _send(reader, writer, post, "close")
             finally:
                 writer.close()
     except (OSError, asyncio.IncompleteReadError, ValueError) as error:  # TimeoutError is an OSError
-        status, body = 0, repr(error).encode()
-    return Timed(post, status, body, clock() - begun)
+        answer = Answer(0, {}, repr(error).encode())
+    return Timed(post, answer.status, answer.body, clock() - begun, answer.headers)
 
 
 def over_connections(port: int, posts: list[Post], connections: int) -> list[tuple[Post, int, bytes]]:
@@ -117,9 +116,17 @@ def over_connections(port: int, posts: list[Post], connections: int) -> list[tup
 
 
 async def timed(port: int, posts: list[Post], patience: float) -> list[Timed]:
-    """Send each post at its own time, however long the others take; an answer that takes `patience` seconds is none."""
-    start = asyncio.get_running_loop().time()
-    return await asyncio.gather(*(_paced(port, post, start, patience) for post in posts))
+    """Send each post at its own time, however long the others take; an answer that takes `patience` seconds is none.
+
+    `posts` are in the order of their times.
+    """
+    clock = asyncio.get_running_loop().time
+    start = clock()
+    sent = []
+    for post in posts:
+        await asyncio.sleep(start + post.at - clock())  # the pace of the load, not a wait for something
+        sent.append(asyncio.create_task(_alone(port, post, patience)))
+    return await asyncio.gather(*sent)
 
 
 async def at_pace(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:

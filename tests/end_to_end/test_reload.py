@@ -23,7 +23,7 @@ RATE = 200  # requests a second, 5 % of which last 600 ms
 def settings(place: Path) -> Settings:
     """A pool whose application is a copy that a test may break."""
     shutil.copy(HERE / "everything.py", place / "everything.py")
-    return Settings(place, {"app_dir": str(place), "max_children": 16})
+    return Settings(place, {"app_dir": str(place), "max_children": 16, "start_timeout": 5})
 
 
 async def reload(running: Site) -> tuple[int, str]:
@@ -80,6 +80,7 @@ def test_signal_loads_new_code(settings: Settings, number: signal.Signals) -> No
         ("def broken(:", "SyntaxError"),
         ("import module_that_is_not_there", "ModuleNotFoundError"),
         ("del application", "application"),
+        ("time.sleep(60)", "    time.sleep(60)\n"),
     ],
 )
 def test_broken_code_is_refused_and_the_next_good_reload_works(settings: Settings, broken: str, complaint: str) -> None:

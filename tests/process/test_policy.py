@@ -283,19 +283,26 @@ def test_every_cell_of_the_table_is_filled() -> None:
     assert all(set(row) == set(WorkerEvent) for row in TRANSITIONS.values())
 
 
-def test_many_failed_starts_bring_a_stand_in_until_a_worker_is_ready() -> None:
+def test_starts_that_fail_for_a_while_bring_a_stand_in_until_a_worker_is_ready() -> None:
     pool = new_pool(1)
     pool.start(0)
     pool.zygote_ready(1, NONE, 0)
     now = 0
-    for _ in range(4):
-        assert pool.worker_gone(0, now) == []
+    for expected in ([], [], [StandIn(wanted=True)]):  # after 0, 100 and 300 ms
+        assert pool.worker_gone(0, now) == expected
         now = pool.next_deadline(now)
         assert pool.tick(now) == [ForkWorker(1, 0)]
-    assert pool.worker_gone(0, now) == [StandIn(wanted=True)]
+    assert pool.worker_gone(0, now) == []
     now = pool.next_deadline(now)
     assert pool.tick(now) == [ForkWorker(1, 0)]
     assert pool.worker_ready(0, now)[:1] == [StandIn(wanted=False)]
+
+
+def test_failures_at_the_same_time_bring_none() -> None:
+    pool = new_pool(4)
+    pool.start(0)
+    pool.zygote_ready(1, NONE, 0)
+    assert [pool.worker_gone(slot, 0) for slot in range(4)] == [[]] * 4
 
 
 def test_failures_that_are_far_apart_bring_none() -> None:
@@ -311,7 +318,7 @@ def test_zygotes_that_cannot_load_bring_a_stand_in_too_and_a_stop_ends_it() -> N
     pool = new_pool(1)
     pool.start(0)
     now, actions = 0, []
-    for number in range(1, 6):
+    for number in range(1, 4):
         actions = pool.zygote_gone(number, "was killed by signal 11", now)
         now = pool.next_deadline(now)
         pool.tick(now)
