@@ -16,8 +16,8 @@ from gateway import __version__, log
 from gateway.config import Source, find_control, read_settings, script_settings
 from gateway.flags import given, settings_flags
 from gateway.net.control import ControlError, call
-from gateway.net.listeners import ListenError, fd_is_listening
-from gateway.serving import refuse_root, supervise
+from gateway.net.listeners import ListenError
+from gateway.serving import go_on, handed_over, inherited_socket, refuse_root, supervise
 from gateway.settings import ConfigError
 
 _port = click.IntRange(1, 65_535)
@@ -45,8 +45,11 @@ def serve(target: str, **flags: Any) -> int:
     TARGET is a settings file or MODULE:CALLABLE. The pool listens on --listen, else on the socket it was given (fd 0 or
     systemd's LISTEN_FDS), else on what the settings file says, else on a Unix socket in the runtime directory.
     """
-    inherited = _inherited()
+    handed = handed_over()
+    inherited = inherited_socket(handed)
     source = Source(target, given(flags), inherited)
+    if handed is not None:
+        return go_on(handed, source.read_again)
     loaded = source.read()
     settings = loaded.settings
     if not settings.applications:
@@ -63,14 +66,6 @@ def serve(target: str, **flags: Any) -> int:
     log.use_json(settings.gateway.error_log_format == "json")
     single.settle_in(pool)
     return single.serve(pool, settings.applications)
-
-
-def _inherited() -> str:
-    """The address of the listening socket that whoever started this process gave it, or ""."""
-    if fd_is_listening(0):
-        return "fd:0"
-    passed = os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0"
-    return "systemd" if passed else ""
 
 
 @gateway.command()
@@ -239,6 +234,21 @@ def reload(target: str, control: str, pool: str, timeout: float) -> int:
     return 0
 
 
+@gateway.command()
+@_of_master
+@_timeout
+def upgrade(target: str, control: str, timeout: float) -> int:
+    """Go on in the code that is installed now.
+
+    After `pip install -U`: the running gateway executes itself anew, as the same process, with its sockets, and the
+    workers are replaced as by `reload`. Returns when that is done, or refused: then the exit code is 1. The running
+    gateway is found as by `status`.
+    """
+    answer = _ask(target, control, "upgrade", timeout)
+    click.echo(f"gateway {answer['version']} serves")
+    return 0
+
+
 @gateway.command("reopen-logs")
 @_of_master
 def reopen_logs(target: str, control: str) -> int:
@@ -298,7 +308,9 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
     """
     if not script:
         raise ConfigError("name the script to run, as in: gateway run code.py")
-    settings = script_settings(script, given(flags), inherited=_inherited()).settings
+    if (handed := handed_over()) is not None:
+        return go_on(handed)
+    settings = script_settings(script, given(flags), inherited=inherited_socket()).settings
     if flags["max_children"] is not None:
         return supervise(settings)
     from gateway.compat.script import run_script

@@ -210,12 +210,22 @@ class ConfigError(Exception):
 
 
 def to_json(value: Any) -> Any:
-    """Turn settings into what `json` can write; `pool_from_json` and `application_from_json` read it back."""
+    """Turn settings into what `json` can write; `settings_from_json` and those for their parts read it back."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def settings_from_json(data: dict[str, Any]) -> Settings:
+    """Read settings that `to_json` wrote."""
+    pools = {name: pool_from_json(pool) for name, pool in data["pools"].items()}
+    applications = tuple(map(application_from_json, data["applications"]))
+    gateway = Gateway(**_with_tuples(data["gateway"]))
+    return Settings(**{**_with_tuples(data), "gateway": gateway, "pools": pools, "applications": applications})
 
 
 def pool_from_json(data: dict[str, Any]) -> Pool:

@@ -169,7 +169,7 @@ def _check_unsupervised(order: Order) -> None:
 def _supervise(order: Order, argv: Sequence[str], identity: Identity | None) -> int:
     """Be the master of one pool, whose workers are the program's processes."""
     from gateway.config import default_control, runtime_directory
-    from gateway.process import supervisor
+    from gateway.process import entry
     from gateway.process.program import Program, ProgramRunner
 
     if order.no_fork:
@@ -181,7 +181,7 @@ def _supervise(order: Order, argv: Sequence[str], identity: Identity | None) -> 
         os.makedirs(runtime_directory(), 0o755, exist_ok=True)  # /run is empty after each start of the machine
     name = os.path.basename((order.argv or order.command.split())[0])
     settings = Settings(gateway=Gateway(control=control, pid_file=order.pid_file), pools={name: pool})
-    return supervisor.serve(settings, make_runner=functools.partial(ProgramRunner, program=program))
+    return entry.serve(settings, make_runner=functools.partial(ProgramRunner, program=program))
 
 
 def _kill_signal(order: Order) -> int:

@@ -112,6 +112,7 @@ def idle_workers(place: Path) -> int:
         (["front", "apache", "shop:application"], 100, "'apache' is no front-end that is rendered"),
         (["front", "nginx", "shop:application", "--pool", "fd:0"], 100, "pools.main.listen: a front-end has to be"),
         (["reload", "--control", "/no/such/socket"], 111, "/no/such/socket: no gateway answers there"),
+        (["upgrade", "--control", "/no/such/socket"], 111, "/no/such/socket: no gateway answers there"),
         (["status", "--json", "--watch"], 100, "--json, --openmetrics and --watch exclude each other"),
         (["stop", "shop.json"], 100, "shop.json: cannot be read"),
         (["request"], 100, "name the pool and what to ask it for"),
@@ -170,7 +171,7 @@ def test_help_and_version(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "up", "check", "front", "request", "reload", "stop", "status", "run", "dev"]
+    "command", ["serve", "up", "check", "front", "request", "reload", "upgrade", "stop", "status", "run", "dev"]
 )
 def test_every_command_explains_itself(place: Path, command: str) -> None:
     done = gateway(command, "--help", cwd=place)
@@ -292,7 +293,7 @@ def test_master_and_workers_hold_little(place: Path, master: subprocess.Popen[by
 
 
 def test_the_imports_of_the_command_itself() -> None:
-    script = "import sys, gateway.__main__, gateway.process.supervisor; print(' '.join(sys.modules))"
+    script = "import sys, gateway.__main__, gateway.process.entry; print(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=30)
     modules = {name.partition(".")[0] for name in done.stdout.split()}
     assert "click" in modules

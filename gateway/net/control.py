@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.net.address import UnixAddress
+from gateway.net.handover import Keep
 from gateway.net.listeners import Listener, SocketFile, open_listeners
 
 _LONGEST_COMMAND = 4096  # bytes
@@ -58,6 +59,18 @@ class Caller:
         self.socket = sock
         self._read = b""
 
+    def hand_over(self, keep: Keep) -> tuple[int, str]:
+        """See `handover`."""
+        return keep(self.socket.fileno()), self._read.decode("latin-1")
+
+    @classmethod
+    def take_over(cls, fd: int, read: str) -> Caller:
+        """See `handover`."""
+        caller = cls(socket.socket(fileno=fd))
+        caller.socket.setblocking(False)
+        caller._read = read.encode("latin-1")
+        return caller
+
     def read_command(self) -> Command | None:
         """Read what has come: a command once its line is complete. Raises ControlError for what is none, at the end."""
         data = self.socket.recv(_LONGEST_COMMAND)
@@ -89,10 +102,11 @@ class Caller:
 class ControlServer:
     """The listening side, driven by the master's loop."""
 
-    def __init__(self, path: str) -> None:
-        """Raises ListenError (AddressInUse when another master has this control socket)."""
-        self._listener: Listener = open_listeners(UnixAddress(path), file=SocketFile(mode=0o600))[0]
+    def __init__(self, path: str, listener: Listener | None = None) -> None:
+        """`listener` was handed over. Raises ListenError (AddressInUse when another master has this control socket)."""
+        self._listener = listener or open_listeners(UnixAddress(path), file=SocketFile(mode=0o600))[0]
         self.socket = self._listener.socket
+        self.hand_over = self._listener.hand_over
 
     def accept(self, refuse: Callable[[str], None]) -> Caller | None:
         """Take the next caller; one of a foreign user is turned away and reported through `refuse`.

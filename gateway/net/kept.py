@@ -12,7 +12,9 @@ import os
 import socket
 import struct
 import termios
+from collections.abc import Sequence
 
+from gateway.net.handover import Keep
 from gateway.net.stream import Stream
 
 _INT = struct.Struct("i")
@@ -32,6 +34,16 @@ class KeptQueue:
     def create(cls) -> KeptQueue:
         """Make the queue of a new pool. Raises OSError."""
         return cls(*socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+
+    def hand_over(self, keep: Keep) -> tuple[int, int]:
+        """See `handover`."""
+        return keep(self.giving.fileno()), keep(self.taking.fileno())
+
+    @classmethod
+    def take_over(cls, ends: Sequence[int]) -> KeptQueue:
+        """See `handover`."""
+        giving, taking = (socket.socket(fileno=fd) for fd in ends)
+        return cls(giving, taking)
 
     def fileno(self) -> int:
         """The descriptor that is readable while a connection waits to be taken."""

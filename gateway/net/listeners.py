@@ -11,7 +11,8 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress
+from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress, parse_address
+from gateway.net.handover import Keep
 
 HandOn = Callable[[socket.socket], object]
 
@@ -70,6 +71,17 @@ class Listener:
                     with self.socket.accept()[0] as waiting:
                         hand_on(waiting)
         self.socket.close()
+
+    def hand_over(self, keep: Keep) -> tuple[int, str, tuple[int, int] | None]:
+        """See `handover`; systemd's own descriptors are not among them."""
+        return keep(self.socket.fileno()), str(self.address), self.inode
+
+    @classmethod
+    def take_over(cls, fd: int, address: str, inode: tuple[int, int] | None) -> Listener:
+        """See `handover`."""
+        sock = socket.socket(fileno=fd)
+        sock.setblocking(False)
+        return cls(sock, parse_address(address), inode and (inode[0], inode[1]))
 
     def _remove_file(self) -> None:
         if self.inode and isinstance(self.address, UnixAddress):
@@ -247,7 +259,7 @@ def _take_from_systemd(name: str) -> list[Listener]:
     Its own stay open at their numbers for as long as this process lives: other addresses choose from them, a pool that
     a reload adds may, and a program that this process executes in its place finds them again.
     """
-    given = _given_by_systemd()
+    given = given_by_systemd()
     taken = [_duplicate(fd, InheritedAddress(None, own)) for fd, own in given if name in ("", own)]
     if taken:
         return taken
@@ -260,7 +272,7 @@ def _take_from_systemd(name: str) -> list[Listener]:
     )
 
 
-def _given_by_systemd() -> list[tuple[int, str]]:
+def given_by_systemd() -> list[tuple[int, str]]:
     """The descriptors that systemd passed to this very process, with their names (sd_listen_fds_with_names(3))."""
     pid, count = os.environ.get("LISTEN_PID", ""), os.environ.get("LISTEN_FDS", "")
     if pid != str(os.getpid()) or not count.isascii() or not count.isdigit():

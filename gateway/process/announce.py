@@ -5,20 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from gateway.net.handover import State
 from gateway.net.notify import Notifier
 
 
 class Announcer:
     """Joins what the pools report to one state of the service (sd_notify(3))."""
 
-    def __init__(self, notifier: Notifier, pools: Iterable[str]) -> None:
+    def __init__(self, notifier: Notifier, pools: Iterable[str], handed: State | None = None) -> None:
+        """`handed` is what another master has told already."""
         self._notifier = notifier
         self._outcomes: dict[str, str | None] = dict.fromkeys(pools)  # of each pool's last load; None: not known yet
         self._answering: set[str] = set()  # pools that have a worker or a stand-in
         self._started = False
         self._stopping = False
         self._next_sign = 0.0  # when the next sign of life is due, on the monotonic clock
-        notifier.status(f"loading {', '.join(self._outcomes)}")
+        if handed is None:
+            notifier.status(f"loading {', '.join(self._outcomes)}")
+        else:
+            self._outcomes, self._started = handed["outcomes"], handed["started"]
+
+    def hand_over(self) -> State:
+        """What the master that goes on has to know."""
+        return {"outcomes": self._outcomes, "started": self._started}
 
     def loaded(self, pool: str, error: str, *, reloading: bool = False) -> None:
         """A pool's workers serve its new code, or there is a reason why not; READY follows once that is known of all

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from gateway import log
 from gateway.net.control import Caller, Command, ControlError, ControlServer, OutOfDescriptors
+from gateway.net.handover import Keep, State
+from gateway.net.listeners import Listener
 from gateway.process.handles import Loop
 
 _MOST_SILENT = 32
@@ -16,14 +18,23 @@ _PAUSE = 0.1  # seconds without accepting, where nothing is left to accept with:
 class Callers:
     """Hands each command, with whoever waits for its answer, to `obey`."""
 
-    def __init__(self, path: str, loop: Loop, obey: Callable[[Command, Caller], None]) -> None:
+    def __init__(
+        self, path: str, loop: Loop, obey: Callable[[Command, Caller], None], handed: State | None = None
+    ) -> None:
         """Listen at `path`. Raises ListenError (AddressInUse when another master has this control socket)."""
-        self._server = ControlServer(path)
+        listener = None if handed is None else Listener.take_over(*handed["listener"])
+        self._server = ControlServer(path, listener)
         self._loop = loop
         self._obey = obey
         self._silent: list[Caller] = []  # that have not sent a whole command yet, the oldest first
         self._paused_until = 0.0  # on the monotonic clock; 0 for no pause
         loop.watch(self._server.socket, self._accept)
+        for row in handed["silent"] if handed is not None else ():
+            self._listen_to(Caller.take_over(*row))
+
+    def hand_over(self, keep: Keep) -> State:
+        """See `net.handover`."""
+        return {"listener": self._server.hand_over(keep), "silent": [caller.hand_over(keep) for caller in self._silent]}
 
     def patience(self) -> float | None:
         """Seconds until `look` is needed; None where it is not."""
@@ -49,12 +60,15 @@ class Callers:
             return
         if caller is None:
             return
-        self._loop.watch(caller.socket, lambda: self._hear(caller))
-        self._silent.append(caller)
+        self._listen_to(caller)
         if len(self._silent) > _MOST_SILENT:
             oldest = self._silent[0]
             self._dismiss(oldest)
             oldest.reply({"ok": False, "error": "too many callers who say nothing"})
+
+    def _listen_to(self, caller: Caller) -> None:
+        self._loop.watch(caller.socket, lambda: self._hear(caller))
+        self._silent.append(caller)
 
     def _hear(self, caller: Caller) -> None:
         try:

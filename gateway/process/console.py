@@ -19,10 +19,11 @@ from typing import Any
 
 from gateway import log
 from gateway.net import inquiry
+from gateway.net.handover import Keep, State
 from gateway.net.listeners import Listener
 from gateway.process.handles import BOOT, BadMessage, Loop, environment, receive
 from gateway.process.launch import Identity, launch
-from gateway.process.output import PoolLogs
+from gateway.process.output import Former, PoolLogs
 from gateway.process.policy import NEVER
 from gateway.process.start import open_pool_listeners, pool_identity
 from gateway.settings import Pool, Settings
@@ -40,12 +41,24 @@ _LEAVE = 3_000  # ms to finish what it has
 class _Process:
     """A console from its start to its end; `deadline` is when it is killed."""
 
-    popen: subprocess.Popen[bytes]
+    popen: subprocess.Popen[bytes] | Former
     channel: socket.socket
     started: int  # ms, of the master's clock
     deadline: int
     ready: bool = False
     leaving: bool = False
+
+    def hand_over(self, keep: Keep) -> State:
+        """See `net.handover`."""
+        times = {"started": self.started, "deadline": self.deadline}
+        return {"pid": self.popen.pid, "channel": keep(self.channel.fileno()), "ready": self.ready, **times}
+
+    @classmethod
+    def take_over(cls, state: State) -> _Process:
+        """See `net.handover`."""
+        channel = socket.socket(fileno=state["channel"])
+        channel.setblocking(False)
+        return cls(Former(state["pid"]), channel, state["started"], state["deadline"], ready=state["ready"])
 
     def kill(self) -> None:
         """Kill it; the master reaps it."""
@@ -57,7 +70,9 @@ class _Process:
 class Console:
     """The console of a master, if its settings have `status_listen`; else nothing that ends when it is told to."""
 
-    def __init__(self, settings: Settings, loop: Loop, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self, settings: Settings, loop: Loop, status: Callable[[], dict[str, Any]], handed: State | None = None
+    ) -> None:
         """Find its user and open its listeners. Raises ConfigError and ListenError."""
         self._loop = loop
         self._status = status
@@ -70,8 +85,25 @@ class Console:
         self._listeners: tuple[Listener, ...] = ()
         if self._pool.listen:
             self._identity = pool_identity(self._pool)
-            self._listeners = open_pool_listeners(self._pool, self._identity, {})
+            taken = () if handed is None else (Listener.take_over(*row) for row in handed["listeners"])
+            self._listeners = tuple(taken) or open_pool_listeners(self._pool, self._identity, {})
         self._logs = PoolLogs("console", loop)
+        if handed is not None:
+            self._take_over(handed)
+
+    def hand_over(self, keep: Keep) -> State:
+        """See `net.handover`."""
+        return {
+            "listeners": [listener.hand_over(keep) for listener in self._listeners],
+            "outputs": self._logs.hand_over(keep),
+            "processes": [process.hand_over(keep) for process in self._processes if not process.leaving],
+        }
+
+    def _take_over(self, state: State) -> None:
+        self._logs.take_over(state["outputs"], {})
+        self._start_at = _milliseconds()
+        for row in state["processes"]:
+            self._employ(_Process.take_over(row))
 
     def start(self) -> None:
         """Start it; where one runs, that leaves when the new one serves."""
@@ -87,6 +119,9 @@ class Console:
             log.line(f"cannot start the console: {error}", log.Level.ERROR)
             self._start_later()
             return
+        self._employ(process)
+
+    def _employ(self, process: _Process) -> None:
         self._processes.append(process)
         self._loop.watch(process.channel, lambda: self._hear(process))
 
@@ -155,6 +190,7 @@ class Console:
                     cwd=self._pool.app_dir,
                     no_new_privileges=True,
                 )
+                popen.returncode = 0  # the master reaps every child itself
                 output.process = popen
             undo.pop_all()
         ours.setblocking(False)
@@ -197,7 +233,6 @@ class Console:
 
     def _process_ended(self, process: _Process, status: str) -> None:
         self._processes.remove(process)
-        process.popen.returncode = 0  # the master has reaped it already
         self._logs.drain(process.popen)
         if process.leaving:
             return

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from gateway.net.handover import Keep, State
 from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
 from gateway.process.limits import bound
@@ -218,6 +219,18 @@ class WorkerHandle:
     most_requests: int = 0  # after which it is replaced; 0 for no limit
     pid: int = 0
     over: str = ""  # the limit that it is over
+
+    def hand_over(self, keep: Keep) -> State:
+        """See `net.handover`."""
+        names = ("slot", "generation", "started", "most_requests", "pid", "over")
+        return {"channel": keep(self.channel.fileno()), **{name: getattr(self, name) for name in names}}
+
+    @classmethod
+    def take_over(cls, state: State, board: Scoreboard) -> WorkerHandle:
+        """See `net.handover`."""
+        channel = socket.socket(fileno=state["channel"])
+        channel.setblocking(False)
+        return cls(**{**state, "channel": channel, "board": board})
 
     def activities(self) -> tuple[Activity, ...]:
         """What its threads are doing, as it says."""

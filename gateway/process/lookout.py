@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gateway import log
+from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
 from gateway.net.queue import QueueAge, QueueDepth, QueueGauge
@@ -111,6 +112,22 @@ class Lookout:
     def lose_line(self) -> None:
         """The access log has not taken a line of the master's."""
         self._statistics.before.lost += 1
+
+    def hand_over(self, keep: Keep) -> State:
+        """What the master that goes on has to know: counts, and the slow log's pipe."""
+        return {
+            "statistics": self._statistics.hand_over(),
+            "accepted_before": self._accepted_before,
+            "slow_requests": self.deadlines.slow_requests,
+            "slowlog": self.deadlines.slowlog.hand_over(keep),
+        }
+
+    def take_over(self, state: State) -> None:
+        """See `net.handover`."""
+        self._statistics.take_over(state["statistics"])
+        self._accepted_before = state["accepted_before"]
+        self.deadlines.slow_requests = state["slow_requests"]
+        self.deadlines.slowlog.take_over(state["slowlog"])
 
     def status(self, workers: Mapping[int, WorkerHandle], states: Mapping[int, Worker]) -> dict[str, Any]:
         """The pool's fields of the status."""

@@ -6,17 +6,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from gateway import log
 from gateway.app.accessformat import Entry
 from gateway.net.accesslog import AccessLog, open_log
+from gateway.net.handover import Keep, State
 from gateway.process.handles import Loop, WorkerHandle
 from gateway.settings import Pool
 
 _AT_ONCE = 16_384  # bytes read in one round of the master's loop
 _MOST_ROUNDS = 16  # of what an ended process has left: more than a pipe holds
+_NO_SLOT = -1  # of a process that is no worker
 _LONGEST_LINE = 8_192  # bytes; a longer one becomes several records
 
 
@@ -26,6 +29,13 @@ class Process(Protocol):
     @property
     def pid(self) -> int:
         """Its process ID, 0 as long as it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A process that another master has started."""
+
+    pid: int
 
 
 class Output:
@@ -42,6 +52,19 @@ class Output:
     def fileno(self) -> int:
         """The descriptor to watch; -1 when closed."""
         return self._fd
+
+    def hand_over(self, keep: Keep) -> State:
+        """See `net.handover`."""
+        partial = self._partial.decode("latin-1")
+        slot = self.process.slot if isinstance(self.process, WorkerHandle) else _NO_SLOT
+        return {"fd": keep(self._fd), "partial": partial, "ended": self._ended, "pid": self._pid(), "slot": slot}
+
+    @classmethod
+    def take_over(cls, state: State, on_end: Callable[[Output], None], process: Process) -> Output:
+        """Go on reading what `process` writes."""
+        output = cls(state["fd"], on_end)
+        output.process, output._ended, output._partial = process, state["ended"], state["partial"].encode("latin-1")
+        return output
 
     def hear(self) -> None:
         """Relay what has come, as far as it is known whose it is."""
@@ -125,6 +148,18 @@ class PoolLogs:
             raise
         finally:
             os.close(writing)
+
+    def hand_over(self, keep: Keep) -> list[State]:
+        """The outputs, for the master that goes on."""
+        return [output.hand_over(keep) for output in self._outputs.values()]
+
+    def take_over(self, states: Iterable[State], workers: Mapping[int, WorkerHandle]) -> None:
+        """Go on with outputs that were handed over, of these workers, by slot, and of other processes."""
+        for state in states:
+            worker = workers.get(state["slot"])
+            process = worker if worker is not None and worker.pid == state["pid"] else Former(state["pid"])
+            output = self._outputs[state["fd"]] = Output.take_over(state, self._forget, process)
+            self._loop.watch(output, output.hear)
 
     @contextlib.contextmanager
     def for_worker(self, worker: WorkerHandle) -> Iterator[list[int]]:

@@ -89,7 +89,7 @@ class PoolPolicy:
     current: Generation | None = None
     candidate: Generation | None = None
     _too_many: bool = False  # the load needs more than max_children
-    _last_number: int = 0
+    last_number: int = 0  # of the newest generation
     _planned: Plan | None = None  # for the generation that is loaded next
     _reload_wanted: bool = False
     _reporting: int = 0  # the generation whose load is still to be reported
@@ -112,8 +112,8 @@ class PoolPolicy:
         self._planned = plan or self._planned
         if self.candidate is not None:
             self._reload_wanted = True
-            return self._last_number + 1, []
-        return self._last_number + 1, self._load_again(now)
+            return self.last_number + 1, []
+        return self.last_number + 1, self._load_again(now)
 
     def adjust(self, by: int, now: int) -> list[Action]:
         """Want so many workers more, or fewer, of a static pool: at least one, at most max_children, until a reload."""
@@ -299,12 +299,12 @@ class PoolPolicy:
         return actions + self._load(now)
 
     def _load(self, now: int) -> list[Action]:
-        self._last_number += 1
+        self.last_number += 1
         self._reload_wanted = False
-        self._reporting = self._last_number
+        self._reporting = self.last_number
         plan, self._planned = self._planned, None
-        self.candidate = Generation(self._last_number, ZygoteState.LOADING, now + self._load_patience(plan), plan)
-        return [SpawnZygote(self._last_number)]
+        self.candidate = Generation(self.last_number, ZygoteState.LOADING, now + self._load_patience(plan), plan)
+        return [SpawnZygote(self.last_number)]
 
     def _load_patience(self, plan: Plan | None) -> int:
         return plan.start_timeout if plan is not None else self.start_timeout

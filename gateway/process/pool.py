@@ -6,22 +6,24 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import log
+from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
 from gateway.net.orders import LEAVE, STOP
-from gateway.process import lifecycle
+from gateway.process import adoption, lifecycle
+from gateway.process.boards import Boards
 from gateway.process.ends import cause_of_end, during, unanswered
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
 from gateway.process.lifecycle import Action
 from gateway.process.lookout import Lookout
 from gateway.process.output import PoolLogs
-from gateway.process.policy import NEVER, Phase, PoolPolicy
+from gateway.process.pace import Pace, milliseconds
+from gateway.process.policy import Phase, PoolPolicy
 from gateway.process.scaling import Plan
 from gateway.process.scoreboard import Scoreboard
 from gateway.process.setup import Setup, Setups
@@ -29,16 +31,21 @@ from gateway.process.standin import StandIn
 from gateway.process.status import of_pool
 from gateway.process.task import Task
 
-
-def milliseconds() -> int:
-    """The policy's clock."""
-    return time.monotonic_ns() // 1_000_000
+_TOLD = ("name", "leaving", "first_load", "reload_error")  # what the next master has to know of a pool, as it stands
 
 
 class PoolRunner:
     """The processes of one pool."""
 
-    def __init__(self, name: str, setups: Setups, *, loop: Loop, on_loaded: Callable[[int, str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        setups: Setups,
+        *,
+        loop: Loop,
+        on_loaded: Callable[[int, str], None],
+        handed: State | None = None,
+    ) -> None:
         """`on_loaded` is called with a generation's number and, where its load was refused, the reason."""
         self.name = name
         self.setups = setups
@@ -49,26 +56,27 @@ class PoolRunner:
         self.reload_error = ""
         self.changed_file = ""  # that the zygote has told of last
         self._logs = PoolLogs(name, loop)
-        self._kept = KeptQueue.create()
+        self._kept = KeptQueue.create() if handed is None else KeptQueue.take_over(handed["kept"])
         self._lookout = Lookout(name, loop, self._kept)
         self._take_up(setups.current)
+        self._pace = Pace(loop)
         self._loop = loop
         self._on_loaded = on_loaded
-        self._boards: dict[int, Scoreboard] = {}  # by generation
+        self._boards = Boards()
         self._stand_in: StandIn | None = None
-        self.next_look = NEVER
-        self._sleeping = False  # without workers, until a connection comes
         self._zygotes: dict[int, Zygote] = {}
         self._workers: dict[int, WorkerHandle] = {}
         self._failures: str = ""  # of the last load, with tracebacks
         self._told = ""  # the traceback that the log was given last
+        if handed is not None:
+            self._take_over(handed)
 
     # -- what the master says ------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Load the first generation."""
         self._do(self.policy.start(milliseconds()))
-        self.next_look = milliseconds() + self._lookout.pace
+        self._pace.look_in(self._lookout.pace)
 
     def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
         """Load new code, and with it what has been set up; `expect` is told the generation that will hold both."""
@@ -78,6 +86,31 @@ class PoolRunner:
             expect(generation)
             self.setups.plan(generation, setup)
         self._do(actions)
+
+    def hand_over(self, keep: Keep) -> State:
+        """What the master that goes on needs to know; the zygotes end with this one."""
+        return {
+            **{name: getattr(self, name) for name in _TOLD},
+            "setups": self.setups.hand_over(keep),
+            "policy": adoption.give_up(self.policy),
+            "kept": self._kept.hand_over(keep),
+            "boards": self._boards.hand_over(keep),
+            "workers": [worker.hand_over(keep) for worker in self._workers.values()],
+            "zygotes": [zygote.pid for zygote in self._zygotes.values()],
+            "outputs": self._logs.hand_over(keep),
+            "lookout": self._lookout.hand_over(keep),
+        }
+
+    def _take_over(self, state: State) -> None:
+        for name in _TOLD:
+            setattr(self, name, state[name])
+        self.policy = adoption.adopt(state["policy"], Plan.of(self.setups.current.pool))
+        self._boards.take_over(state["boards"])
+        for row in state["workers"]:
+            self._employ(WorkerHandle.take_over(row, self._boards[row["generation"]]))
+        self._logs.take_over(state["outputs"], self._workers)
+        self._lookout.take_over(state["lookout"])
+        self._pace.look_in(self._lookout.pace)
 
     def remove(self) -> None:
         """Stop gracefully, and let nobody connect any more."""
@@ -104,7 +137,7 @@ class PoolRunner:
         self._do(self.policy.terminate(milliseconds()))
 
     def adjust(self, by: int) -> None:
-        """Have so many workers more or fewer (`PoolPolicy.adjust`)."""
+        """See `runner.Runner`."""
         self._do(self.policy.adjust(by, milliseconds()))
 
     def tick(self) -> None:
@@ -112,9 +145,14 @@ class PoolRunner:
         self._do(self.policy.tick(milliseconds()))
 
     def _stop_looking(self) -> None:
-        if self._sleeping:
-            self._wake_up()
-        self.next_look = milliseconds() + self._lookout.pace if self._lookout.deadlines.any else NEVER
+        self._pace.look_no_more()
+        if self._lookout.deadlines.any:
+            self._pace.look_in(self._lookout.pace)
+
+    @property
+    def next_look(self) -> int:
+        """When `look` is due, on the policy's clock."""
+        return self._pace.next_look
 
     def look(self, ceiling: int) -> None:
         """Look at what the workers do and what waits, and let the policy react.
@@ -122,30 +160,16 @@ class PoolRunner:
         `ceiling` is the number of workers that process_max leaves to this pool.
         """
         now = milliseconds()
-        self.next_look = now + min(self._lookout.pace, self._lookout.deadlines.look(self._workers))
+        self._pace.look_in(min(self._lookout.pace, self._lookout.deadlines.look(self._workers)))
         if self.policy.phase is not Phase.RUNNING:
             return
         load = self._lookout.look(self._workers, self.policy.workers, ceiling)
-        self._lookout.expire(self._boards.values(), now)
+        self._lookout.expire(self._boards.all(), now)
         self._do(self.policy.observe(load, now))
         if not (self.policy.wanted or self._workers or load.queued):
-            self._sleep()
-
-    def _sleep(self) -> None:
-        """An ondemand pool without workers need not be looked at until a connection comes."""
-        self._sleeping = True
-        self.next_look = NEVER
-        for source in self._sources():
-            self._loop.watch(source, self._wake_up)
-
-    def _wake_up(self) -> None:
-        self._sleeping = False
-        self.next_look = milliseconds()
-        for source in self._sources():
-            self._loop.forget(source)
-
-    def _sources(self) -> list[socket.socket]:
-        return [*(listener.socket for listener in self.listeners), self._kept.taking]
+            # An ondemand pool without workers need not be looked at until a connection comes.
+            listeners = self.setups.current.listeners
+            self._pace.sleep([*(listener.socket for listener in listeners), self._kept.taking])
 
     def owns(self, pid: object) -> bool:
         """Say whether a process is a worker or zygote of this pool."""
@@ -176,8 +200,7 @@ class PoolRunner:
         self._kept.close()
         self._logs.close()
         self._lookout.deadlines.slowlog.close()
-        for board in self._boards.values():
-            board.close()
+        self._boards.close()
 
     def status(self) -> dict[str, Any]:
         """What `gateway status` shows of the pool."""
@@ -214,7 +237,7 @@ class PoolRunner:
         self._failures = ""
         try:
             setup = self.setups.of(generation)
-            board = self._boards[generation] = setup.scoreboard()
+            board = self._boards.add(generation, setup.scoreboard())
             with self._logs.catch() as (output, writing):
                 output.process = zygote = Zygote(self._task(setup, board), setup.identity, writing)
         except (OSError, subprocess.SubprocessError) as error:
@@ -224,17 +247,8 @@ class PoolRunner:
         self._loop.watch(zygote.channel, lambda: self._hear_zygote(generation))
 
     def _task(self, setup: Setup, board: Scoreboard) -> Task:
-        return Task(
-            self.name,
-            setup.pool,
-            setup.applications,
-            os.getpid(),
-            listeners=tuple(listener.socket.fileno() for listener in setup.listeners),
-            kept=(self._kept.giving.fileno(), self._kept.taking.fileno()),
-            scoreboard=board.fd,
-            hosts=board.layout.hosts,
-            slowlog=self._lookout.deadlines.slowlog.for_workers(setup.pool.slowlog),
-        )
+        slowlog = self._lookout.deadlines.slowlog.for_workers(setup.pool.slowlog)
+        return setup.task(self.name, board, self._kept, slowlog)
 
     def _change_stand_in(self, wanted: bool) -> None:
         if self._stand_in is not None:
@@ -245,7 +259,6 @@ class PoolRunner:
 
     def _take_up(self, setup: Setup) -> None:
         """Let what was set up for a generation be in force."""
-        self.listeners = setup.listeners
         self._logs.take_up(setup.pool)
         self._lookout.take_up(setup.pool, setup.listeners)
 
@@ -254,7 +267,7 @@ class PoolRunner:
         if self.setups.change_to(generation):
             self._stop_looking()
             self._take_up(self.setups.current)
-            self.next_look = milliseconds()
+            self._pace.wake_up()
 
     def _discard(self, generation: int) -> None:
         if zygote := self._zygotes.get(generation):
@@ -274,8 +287,11 @@ class PoolRunner:
         with contextlib.suppress(OSError), theirs, self._logs.for_worker(worker) as logs:
             self._zygotes[generation].fork(slot, theirs, logs)
         # Where the zygote could not take it, no copy of the worker's end is left and the channel ends at once.
-        self._workers[slot] = worker
-        self._loop.watch(ours, lambda: self._hear_worker(slot))
+        self._employ(worker)
+
+    def _employ(self, worker: WorkerHandle) -> None:
+        self._workers[worker.slot] = worker
+        self._loop.watch(worker.channel, functools.partial(self._hear_worker, worker.slot))
 
     def _kill(self, worker: WorkerHandle) -> None:
         worker.signal(signal.SIGKILL)
@@ -379,7 +395,4 @@ class PoolRunner:
     def _forget_boards(self) -> None:
         """Close the scoreboards of generations that are over."""
         needed = {worker.generation for worker in self._workers.values()} | set(self._zygotes)
-        for generation in self._boards.keys() - needed:
-            board = self._boards.pop(generation)
-            self._lookout.generation_ended(board)
-            board.close()
+        self._boards.keep_only(needed, self._lookout.generation_ended)

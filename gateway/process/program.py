@@ -25,8 +25,8 @@ from gateway.process.handles import Loop, environment
 from gateway.process.launch import Identity, launch
 from gateway.process.lifecycle import Action, WorkerState
 from gateway.process.output import PoolLogs
+from gateway.process.pace import milliseconds
 from gateway.process.policy import NEVER, Phase, PoolPolicy
-from gateway.process.pool import milliseconds
 from gateway.process.scaling import Plan
 from gateway.process.setup import Setup, Setups
 from gateway.process.status import of_pool

@@ -19,7 +19,10 @@ class Runner(Protocol):
     leaving: bool  # removed from the settings: it ends when its last request has
     first_load: bool | None  # whether anything of it could be started at the start; None: not known yet
     changed_file: str  # of its code, which is a reason to reload it
-    next_look: int  # when `look` is due, on the policy's clock
+
+    @property
+    def next_look(self) -> int:
+        """When `look` is due, on the policy's clock."""
 
     def start(self) -> None:
         """Load the first generation."""

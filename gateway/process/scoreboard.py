@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.net.handover import Keep, State
+
 SLOTS = 16_384  # of a generation: memory is taken by those alone that have been used
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 _CLASSES = len(CLASSES)
@@ -237,15 +239,16 @@ class Row:
 class Scoreboard:
     """The master's side: the slots of a generation, to be read."""
 
-    def __init__(self, threads: int, hosts: Sequence[str]) -> None:
-        """`hosts` by label. Raises OSError."""
+    def __init__(self, threads: int, hosts: Sequence[str], *, fd: int = -1, used: int = 0) -> None:
+        """`hosts` by label; `fd` and `used` of one that was handed over. Raises OSError."""
         self.layout = Layout(threads, len(hosts))
         self._hosts = tuple(hosts)
-        self._used = 0
-        self.fd = _anonymous_file()
-        os.ftruncate(self.fd, self.layout.start(SLOTS))
-        with contextlib.suppress(AttributeError):  # seals are Linux's
-            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        self._used = used
+        self.fd = fd if fd >= 0 else _sealed_file(self.layout.start(SLOTS))
+
+    def hand_over(self, keep: Keep) -> State:
+        """What makes it anew in the program that is executed in this one's place."""
+        return {"threads": self.layout.threads, "hosts": self._hosts, "fd": keep(self.fd), "used": self._used}
 
     def use(self, slot: int) -> None:
         """A worker is about to have this slot."""
@@ -300,6 +303,14 @@ class Scoreboard:
             if data[0] % 2 == 0 and os.pread(self.fd, 8, start) == data[:8]:
                 return data
         return None
+
+
+def _sealed_file(size: int) -> int:
+    fd = _anonymous_file()
+    os.ftruncate(fd, size)
+    with contextlib.suppress(AttributeError):  # seals are Linux's
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return fd
 
 
 def _anonymous_file() -> int:

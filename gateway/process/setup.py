@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 from gateway.app.bindings import labels
 from gateway.net.accesslog import open_log
+from gateway.net.handover import Keep, State
+from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
 from gateway.process.launch import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity
-from gateway.settings import Application, ConfigError, Pool
+from gateway.process.task import Task
+from gateway.settings import Application, ConfigError, Pool, application_from_json, pool_from_json, to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +32,60 @@ class Setup:
         """Make the scoreboard of a generation. Raises OSError."""
         return Scoreboard(self.pool.threads, list(labels(self.applications)))
 
+    def task(self, name: str, board: Scoreboard, kept: KeptQueue, slowlog: int) -> Task:
+        """What a zygote of the pool called `name` gets; `slowlog` is a descriptor, or -1."""
+        return Task(
+            name,
+            self.pool,
+            self.applications,
+            os.getpid(),
+            listeners=tuple(listener.socket.fileno() for listener in self.listeners),
+            kept=(kept.giving.fileno(), kept.taking.fileno()),
+            scoreboard=board.fd,
+            hosts=board.layout.hosts,
+            slowlog=slowlog,
+        )
+
 
 class Setups:
     """The setup of a pool's current generation, and of those that reloads have asked for."""
 
-    def __init__(self, name: str, pool: Pool, applications: tuple[Application, ...]) -> None:
-        """Raises ConfigError and ListenError."""
+    def __init__(
+        self, name: str, pool: Pool, applications: tuple[Application, ...], handed: State | None = None
+    ) -> None:
+        """`handed` is what another master has opened already. Raises ConfigError and ListenError."""
         self._name = name
         self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
         self._planned: dict[int, Setup] = {}  # by generation
         self.closed = False
+        if handed is not None:
+            self._take_over(pool, applications, handed)
+            return
         try:
             self.current = self.prepare(pool, applications)
         except BaseException:
             self.close()
             raise
+
+    def hand_over(self, keep: Keep) -> State:
+        """What the master that goes on needs, beside the pool's name."""
+        opened = {key: [listener.hand_over(keep) for listener in found] for key, found in self._opened.items()}
+        pool, applications = to_json(self.current.pool), to_json(self.current.applications)
+        return {"pool": pool, "applications": applications, "opened": opened, "closed": self.closed}
+
+    @classmethod
+    def take_over(cls, name: str, state: State) -> Setups:
+        """Go on with what was handed over. Raises ConfigError."""
+        applications = tuple(map(application_from_json, state["applications"]))
+        return cls(name, pool_from_json(state["pool"]), applications, state)
+
+    def _take_over(self, pool: Pool, applications: tuple[Application, ...], state: State) -> None:
+        self.closed = state["closed"]
+        for address, rows in state["opened"].items():
+            self._opened[address] = tuple(Listener.take_over(*row) for row in rows)
+        identity = pool_identity(pool)
+        listeners = () if self.closed else open_pool_listeners(pool, identity, self._opened)
+        self.current = Setup(pool, applications, identity, listeners)
 
     def prepare(self, pool: Pool, applications: tuple[Application, ...]) -> Setup:
         """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 
 from gateway import log
 from gateway.net.accesslog import open_log
+from gateway.net.handover import Keep
 from gateway.process.handles import Loop
 
 _AT_ONCE = 16_384  # bytes
@@ -54,6 +56,16 @@ class SlowLog:
             os.set_blocking(self._reading, False)
             self._loop.watch(self, self.hear)
         return self._writing
+
+    def hand_over(self, keep: Keep) -> list[int]:
+        """The pipe, if there is one, for the master that goes on with the workers which have it."""
+        return [keep(fd) for fd in (self._reading, self._writing) if fd >= 0]
+
+    def take_over(self, pipe: Sequence[int]) -> None:
+        """Go on with the pipe that was handed over."""
+        if pipe:
+            self._reading, self._writing = pipe
+            self._loop.watch(self, self.hear)
 
     def fileno(self) -> int:
         """The descriptor to watch."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.net.handover import State
 from gateway.net.queue import QueueDepth
 from gateway.process.handles import WorkerHandle
 from gateway.process.lifecycle import SERVING, WorkerState
@@ -26,6 +28,25 @@ class Statistics:
         self._ended = Counter(dict.fromkeys(ENDS, 0))  # how many have, by cause
         self._max_active = 0
         self._max_queue = 0
+
+    def hand_over(self) -> State:
+        """Everything, for the master that goes on."""
+        answers = [[host, name, count] for (host, name), count in self.before.answers.items()]
+        return {
+            "started": self._started,
+            "before": dataclasses.asdict(self.before) | {"answers": answers},
+            "ended": self._ended,
+            "max_active": self._max_active,
+            "max_queue": self._max_queue,
+        }
+
+    def take_over(self, state: State) -> None:
+        """Go on counting from what was handed over."""
+        answers = {(host, name): count for host, name, count in state["before"]["answers"]}
+        self._started = state["started"]
+        self.before = Counts(**state["before"] | {"answers": answers})
+        self._ended.update(state["ended"])
+        self._max_active, self._max_queue = state["max_active"], state["max_queue"]
 
     def worker_ended(self, counts: Counts, cause: str) -> None:
         """Keep what an ended worker has counted, and the cause of its end, one of `ENDS`."""

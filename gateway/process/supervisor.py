@@ -12,56 +12,32 @@ import functools
 import os
 import selectors
 import signal
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gateway import __version__, log
 from gateway.net.control import Caller, Command
+from gateway.net.handover import Keep, State
 from gateway.net.listeners import ListenError
 from gateway.net.notify import Notifier
-from gateway.process import policy
+from gateway.process import policy, signals, upgrade
 from gateway.process.announce import Announcer
 from gateway.process.callers import Callers
 from gateway.process.console import Console
 from gateway.process.handles import Source
 from gateway.process.launch import become_subreaper
-from gateway.process.pool import PoolRunner, milliseconds
+from gateway.process.pace import milliseconds
+from gateway.process.pool import PoolRunner
 from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, work_out
 from gateway.process.runner import MakeRunner, Runner
 from gateway.process.setup import Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
 from gateway.process.triggers import Triggers
-from gateway.settings import ConfigError, Settings
+from gateway.process.upgrade import Upgrades
+from gateway.settings import ConfigError, Settings, to_json
 
-_COMMANDS = "status, reload, reopen-logs, stop, quit"
-_SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
-    signal.SIGTTIN, signal.SIGTTOU,
-)  # fmt: skip
-
-
-def serve(
-    settings: Settings,
-    problems: Sequence[str] = (),
-    reread: Reread | None = None,
-    *,
-    make_runner: MakeRunner = PoolRunner,
-) -> int:
-    """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
-
-    A reload takes new settings from `reread`; without, it loads code alone.
-    Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
-    """
-    with contextlib.ExitStack() as resources:
-        if settings.gateway.error_log != "stderr":
-            log.open_file(settings.gateway.error_log)
-        log.use_json(settings.gateway.error_log_format == "json")
-        for problem in problems:
-            log.line(problem, log.Level.ERROR)
-        master = Master(settings, resources, reread, make_runner=make_runner)
-        return master.run()
+_COMMANDS = "status, reload, upgrade, reopen-logs, stop, quit"
 
 
 class Master:
@@ -74,6 +50,8 @@ class Master:
         reread: Reread | None = None,
         *,
         make_runner: MakeRunner = PoolRunner,
+        command: Sequence[str] = (),
+        handed: State | None = None,
     ) -> None:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
@@ -84,36 +62,46 @@ class Master:
         self._exit_code = EXIT_OK
         self._stopping = False
         self._judged = False  # whether the outcome of the first loads is known
+        self._lines_lost = 0  # by masters before this one
+        self._handed = handed
         self._reloads: list[Reload] = []
         self._triggers = Triggers()
         self._drain_at: float | None = None  # when a graceful stop begins that was asked for, on the monotonic clock
         self._callers: Callers | None = None
         self._stop_callers: list[Caller] = []
-        notifier = Notifier.from_environment()
-        resources.callback(notifier.close)
-        self._announcer = Announcer(notifier, settings.pools)
-        self._wake_up = _catch_signals(resources)
+        self._notifier = Notifier.from_environment()
+        resources.callback(self._notifier.close)
+        self._announcer = Announcer(self._notifier, settings.pools, handed and handed["announcer"])
+        self._wake_up = signals.catch(resources)
         self.watch(self._wake_up, self._on_signals)
+        self._upgrades = Upgrades(command, self, self._hand_over, self._notifier.environment())
         become_subreaper()
         self._pools: list[Runner] = []
         resources.callback(self._close_pools)
-        for name, pool in settings.pools.items():
-            self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
-        self._console = Console(settings, self, self._status)
+        if handed is not None:
+            self._take_over(handed)
+        else:
+            for name, pool in settings.pools.items():
+                self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
+        self._console = Console(settings, self, self._status, handed and handed["console"])
         resources.callback(self._console.close)
         if settings.gateway.control:
-            self._callers = Callers(settings.gateway.control, self, self._obey)
+            self._callers = Callers(settings.gateway.control, self, self._obey, handed and handed["callers"])
             resources.callback(self._callers.close)
         if settings.gateway.pid_file:
             resources.callback(remove, settings.gateway.pid_file)
-            write_pid(settings.gateway.pid_file)
+            if handed is None:
+                write_pid(settings.gateway.pid_file)
 
     def run(self) -> int:
         """Serve until every pool has ended."""
-        log.line(f"gateway {__version__} starts, master {os.getpid()}")
-        self._console.start()
-        for pool in self._pools:
-            pool.start()
+        log.line(f"gateway {__version__} {'goes on' if self._handed else 'starts'}, master {os.getpid()}")
+        if self._handed is not None:
+            self._go_on(self._handed)
+        else:
+            self._console.start()
+            for pool in self._pools:
+                pool.start()
         while not self._ended():
             for key, _ in self._selector.select(self._patience()):
                 # An earlier event of this round may have ended this watch, and begun another of the same number.
@@ -131,6 +119,7 @@ class Master:
             self._look_at_the_clock()
             self._judge_first_loads()
             self._forget_removed()
+            self._upgrades.go_on(self._wake_up, any(map(_is_running, self._pools)), bool(self._reloads))
         for reload in self._reloads:
             reload.give_up()
         for caller in self._stop_callers:
@@ -283,6 +272,34 @@ class Master:
             if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
                 self._console.reaped(ended.si_pid, status)
 
+    # -- upgrade -------------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, keep: Keep) -> State:
+        return {
+            "settings": to_json(self._settings),
+            "started": self._started,
+            "judged": self._judged,
+            "lines_lost": self._lost(),
+            "announcer": self._announcer.hand_over(),
+            "callers": self._callers and self._callers.hand_over(keep),
+            "console": self._console.hand_over(keep),
+            "pools": [pool.hand_over(keep) for pool in self._pools if isinstance(pool, PoolRunner)],
+        }
+
+    def _take_over(self, state: State) -> None:
+        self._started, self._judged, self._lines_lost = state["started"], state["judged"], state["lines_lost"]
+        for row in state["pools"]:
+            name, on_loaded = row["name"], functools.partial(self._on_loaded, row["name"])
+            setups = Setups.take_over(name, row["setups"])
+            self._pools.append(PoolRunner(name, setups, loop=self, on_loaded=on_loaded, handed=row))
+
+    def _go_on(self, state: State) -> None:
+        """Replace the workers that were taken over."""
+        upgrade.end_zygotes(state["pools"])
+        self._reload(functools.partial(upgrade.answer, Caller.take_over(*state["caller"])))
+        signals.let_come()
+        self._reap()
+
     # -- control -------------------------------------------------------------------------------------------------------
 
     def _obey(self, command: Command, caller: Caller) -> None:
@@ -291,6 +308,8 @@ class Master:
                 caller.reply(self._status())
             case "reload":
                 self._reload(caller.reply, command.get("pool", ""))
+            case "upgrade":
+                self._upgrades.ask(caller)
             case "reopen-logs":
                 caller.reply(self._reopen_logs())
             case "stop":
@@ -311,7 +330,7 @@ class Master:
         problems: Sequence[str] = ()
         settings = self._settings
         try:
-            if self._reread is not None and any(pool.policy.phase is policy.Phase.RUNNING for pool in self._pools):
+            if self._reread is not None and any(map(_is_running, self._pools)):
                 settings, problems = self._reread()
             if name not in ("", *running, *settings.pools):
                 raise ConfigError(
@@ -354,8 +373,11 @@ class Master:
     def _status(self) -> dict[str, Any]:
         pools = [pool.status() for pool in self._pools]
         master = {"version": __version__, "pid": os.getpid(), "started": self._started, "stopping": self._stopping}
-        master["log_lines_lost"] = log.lost()
+        master["log_lines_lost"] = self._lost()
         return {"ok": True, **master, "pools": pools}
+
+    def _lost(self) -> int:
+        return self._lines_lost + log.lost()
 
     def _on_loaded(self, name: str, generation: int, error: str) -> None:
         for reload in self._reloads:
@@ -364,15 +386,5 @@ class Master:
         self._announcer.loaded(name, error, reloading=bool(self._reloads))
 
 
-def _catch_signals(resources: contextlib.ExitStack) -> socket.socket:
-    """Let every signal of the master write its number to a socket, which is returned."""
-    reading, writing = socket.socketpair()
-    resources.callback(reading.close)
-    resources.callback(writing.close)
-    reading.setblocking(False)
-    writing.setblocking(False)
-    for number in _SIGNALS:
-        # A handler and not SIG_IGN: that would be inherited through exec.
-        resources.callback(signal.signal, number, signal.signal(number, lambda *_: None))
-    resources.callback(signal.set_wakeup_fd, signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False))
-    return reading
+def _is_running(pool: Runner) -> bool:
+    return pool.policy.phase is policy.Phase.RUNNING

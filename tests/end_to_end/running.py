@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.config import read_settings
 from gateway.front.render import render
@@ -90,6 +90,12 @@ class Program:
             raise AssertionError(f"{error}: {self.command} said {self.said}") from None
         assert self.process.poll() is None, f"{self.command} ended with {self.process.returncode}: {self.said}"
         return value
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def stop(self) -> None:
         """End it, and everything of its session that is still there."""

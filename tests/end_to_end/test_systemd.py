@@ -225,6 +225,34 @@ def test_a_reload_that_is_refused_ends_too(settings: Settings) -> None:
         assert ask(settings.socket) == "Hello\n"
 
 
+def test_an_upgrade_is_told_as_a_reload_and_keeps_what_systemd_gave(settings: Settings) -> None:
+    settings.open_gate("import")
+    settings.pool["listen"] = "systemd:shop"
+    settings.write()
+    with (
+        listening(settings.place / "shop.sock") as shop,
+        listening(settings.place / "blog.sock") as blog,
+        serving(settings, [shop, blog], "shop:blog") as systemd,
+    ):
+        systemd.wait_for_states("READY=1")
+        for count in (1, 2):
+            done = subprocess.run(
+                [*GATEWAY, "upgrade", settings.file], capture_output=True, text=True, env=ENVIRONMENT, timeout=60
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            systemd.wait_for_states("READY=1", *["RELOADING=1", "READY=1"] * count)
+        assert systemd.listen()[-1] == "READY=1\nSTATUS=serving main"
+        assert ask(settings.place / "shop.sock") == "Hello\n"
+        signs = systemd.signs_of_life()
+        systemd.program.wait_for(lambda: systemd.signs_of_life() >= signs + 3)
+        settings.pool["listen"] = ["systemd:shop", "systemd:blog"]  # which nobody has taken so far
+        settings.write()
+        assert systemd.run("ExecReload").returncode == 0
+        assert ask(settings.place / "blog.sock") == "Hello\n"
+        environ = json.loads(ask(settings.place / "shop.sock", "/process"))["environ"]
+        assert not [name for name in environ if name.startswith(("NOTIFY_", "WATCHDOG_", "LISTEN_", "GATEWAY_"))]
+
+
 def test_a_stop_is_told_and_graceful(settings: Settings) -> None:
     settings.open_gate("import")
     with serving(settings) as systemd:

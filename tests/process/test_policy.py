@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from gateway.process import lifecycle
+from gateway.process import adoption, lifecycle
 from gateway.process.lifecycle import (
     SERVING,
     STAYING,
@@ -605,6 +607,14 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def it_wants_as_many_as_it_may_have(self) -> None:
         assert 1 <= self.pool.wanted <= 3
+
+    @precondition(lambda self: self.pool.phase in (Phase.RUNNING, Phase.DRAINING))
+    @rule()
+    def another_master_goes_on(self) -> None:
+        state = json.loads(json.dumps(adoption.give_up(self.pool)))
+        self.pool = adoption.adopt(state, Plan(self.pool.scaling, 60_000, 30_000))
+        self.zygotes.clear()
+        self.standing_in = False
 
     @precondition(lambda self: self.now > 50_000)
     @rule()

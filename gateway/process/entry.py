@@ -1,0 +1,53 @@
+"""The two ways into the master: a start, and going on where another master has stopped (`upgrade`)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from gateway import log
+from gateway.process import upgrade
+from gateway.process.pool import PoolRunner
+from gateway.process.reloading import Reread
+from gateway.process.runner import MakeRunner
+from gateway.process.supervisor import Master
+from gateway.process.upgrade import HandedOver
+from gateway.settings import ConfigError, Settings, settings_from_json
+
+
+def serve(
+    settings: Settings,
+    problems: Sequence[str] = (),
+    reread: Reread | None = None,
+    *,
+    make_runner: MakeRunner = PoolRunner,
+    command: Sequence[str] = (),
+) -> int:
+    """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
+
+    A reload takes new settings from `reread`; without, it loads code alone. An upgrade executes `command`, which comes
+    to `take_over`; without, there is none.
+    Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
+    """
+    with contextlib.ExitStack() as resources:
+        if settings.gateway.error_log != "stderr":
+            log.open_file(settings.gateway.error_log)
+        log.use_json(settings.gateway.error_log_format == "json")
+        for problem in problems:
+            log.line(problem, log.Level.ERROR)
+        master = Master(settings, resources, reread, make_runner=make_runner, command=command)
+        return master.run()
+
+
+def take_over(handed: HandedOver, reread: Reread | None, command: Sequence[str]) -> int:
+    """Run the master that goes on with what was handed over, as `serve` does. Raises ConfigError."""
+    settings = settings_from_json(handed.state["settings"])
+    log.use_json(settings.gateway.error_log_format == "json")
+    resources = contextlib.ExitStack()
+    if handed.rehearsal and reread is not None and (problems := reread()[1]):
+        raise ConfigError("\n".join(problems))
+    master = Master(settings, resources, reread, command=command, handed=handed.state)
+    if handed.rehearsal:
+        upgrade.end_rehearsal()
+    with resources:
+        return master.run()
