@@ -281,6 +281,7 @@ def test_a_request_that_runs_during_an_upgrade_finishes(
         assert upgrade(settings).returncode == 0
         assert upgrade(settings).returncode == 0
         assert answers == []
+        wait_until(lambda: len(running.master.workers("leaving")) == 1)
         [leaving] = running.master.workers("leaving")
         assert leaving["generation"] == 1
         assert leaving["uri"] == "/hold?gate=upgrade"
