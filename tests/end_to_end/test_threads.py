@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.browsing import Post, at_pace, fetch, over_connections
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Program, Settings, Site, alive, site
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Program, Settings, Site, alive, site
 from tests.net.driving import Answer, Front, listening
 from tests.waiting import wait_until
 
+AS_USER = ["--user", USER] if USER else []
 THREADED = [{"name": "threaded", "app": "threaded:application"}]
 
 
@@ -127,7 +128,7 @@ def test_a_stop_waits_for_a_stuck_thread_no_longer_than_it_is_told(place: Path) 
 
 def test_a_process_that_was_handed_its_socket_has_threads_too(place: Path) -> None:
     with listening(place / "s") as listener:
-        command = [*GATEWAY, "serve", "threaded:application", "--threads", "4", "--app-dir", HERE]
+        command = [*GATEWAY, "serve", "threaded:application", "--threads", "4", "--app-dir", HERE, *AS_USER]
         program = Program(command, place / "log", stdin=listener)
     try:
         with ThreadPoolExecutor(4) as asking:
