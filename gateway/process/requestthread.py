@@ -189,7 +189,8 @@ class RequestThread:
 def _raise_in(thread: int) -> None:
     """Let a thread raise RequestTimeout as soon as it runs Python code.
 
-    It has to: what is never raised, or taken back, leaves every thread of CPython 3.11 looking for it at each step.
+    It has to: until then, and for ever where it is taken back, every thread of CPython 3.11 looks for it at each step,
+    and one that is traced (sys.settrace) does not get beyond that: there the master kills in the end.
     """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(RequestTimeout))
 
