@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -29,7 +30,9 @@ def run(names: Iterable[str], *, short: bool) -> list[Report]:
         inject = SCENARIOS[name].short if short else SCENARIOS[name].full
         if inject is None:
             continue
+        busy = round(os.getloadavg()[0], 1)  # with what else the machine does: processes that run or want to
         reports.append(inject())
+        reports[-1].figures["load_average_before"] = busy
         print("\n".join(reports[-1].lines()) + "\n", flush=True)
     return reports
 

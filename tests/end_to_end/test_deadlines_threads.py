@@ -155,7 +155,7 @@ def test_code_that_holds_the_gil_is_killed_with_its_worker(
     wait_until(lambda: not alive(victim), 5)
     assert fetch(slow_site.port, "/").status == 200
     (line,) = [line for line in slow_site.master.said.splitlines() if f"worker {victim} killed" in line]
-    assert re.search(rf"could not end .*GET 127\.0\.0\.1/{way}\?id=1 after 3\.\d s", line)
+    assert re.search(rf"could not end .*GET 127\.0\.0\.1/{way}\?id=1 after [23]\.\d s", line)
     entries = {entry["uri"]: entry for entry in wait_until(lambda: access(slow_site))}
     entry = entries[f"/{way}?id=1"]
     assert (entry["status"], entry["pid"], entry["complete"], entry["method"]) == (504, victim, False, "GET")
