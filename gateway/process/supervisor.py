@@ -262,13 +262,19 @@ class Master:
         """Wait for every child that has ended: the pools' own, and orphans that came to the subreaper."""
         while True:
             try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
             if ended is None:
                 return
             killed = ended.si_code != os.CLD_EXITED
             status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
+            if (killed or ended.si_status) and self.owns(ended.si_pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(
+                        ended.si_pid, signal.SIGKILL
+                    )  # what it has started; the number is its own until it is reaped
+            os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
                 self._console.reaped(ended.si_pid, status)
 
