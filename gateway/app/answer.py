@@ -37,6 +37,11 @@ _FORBIDDEN = frozenset(
 )
 
 
+_checked: dict[tuple[str, str], str] = {}  # lines of headers that were found good, the first ones that came
+_MOST_KNOWN = 1_000
+_LONGEST_KNOWN = 200  # characters
+
+
 class WSGIError(Exception):
     """The application breaks PEP 3333; `str()` is one line for the log."""
 
@@ -56,7 +61,8 @@ class Head:
         lines = [f"Status: {status}\r\n"]
         try:
             for name, value in headers:
-                lines.append(self._line(name, value))
+                line = _checked.get((name, value))
+                lines.append(self._line(name, value) if line is None else line)
         except (TypeError, ValueError):
             raise WSGIError(f"the headers are {headers!r:.100}, not a list of (name, value)") from None
         try:
@@ -76,7 +82,11 @@ class Head:
             raise WSGIError(f"the header {name} is not an application's to send")
         if key == "content-length":
             self._set_length(value)
-        return f"{name}: {value}\r\n"
+            return f"{name}: {value}\r\n"
+        line = f"{name}: {value}\r\n"
+        if len(line) <= _LONGEST_KNOWN and len(_checked) < _MOST_KNOWN and type(name) is type(value) is str:
+            _checked[name, value] = line
+        return line
 
     def _set_length(self, value: str) -> None:
         if self.length is not None:

@@ -23,7 +23,11 @@ class Acceptor:
 
     def __init__(self, listeners: Sequence[socket.socket], epoll: select.epoll, allowed: Sequence[IpAddress]) -> None:
         """`allowed`: who may connect over TCP; empty for everyone."""
-        self._listeners = {listener.fileno(): listener for listener in listeners}
+        # With family, type and protocol as numbers: `socket.socket` makes enumerations of them for each connection.
+        self._listeners = {
+            listener.fileno(): (listener, int(listener.family), int(listener.type), listener.proto)
+            for listener in listeners
+        }
         for listener in listeners:
             listener.setblocking(False)  # whatever socket.setdefaulttimeout the application has asked for
         self._epoll = epoll
@@ -55,10 +59,12 @@ class Acceptor:
                 self._epoll.unregister(fd)
         self._watching = False
 
-    def accept(self, fd: int) -> tuple[socket.socket, Peer] | None:
+    def accept(self, fd: int) -> tuple[socket.SocketType, Peer] | None:
         """Take one connection; None when there was none for this worker."""
+        listener, family, kind, protocol = self._listeners[fd]
         try:
-            return self._listeners[fd].accept()
+            connection, peer = listener._accept()  # type: ignore[attr-defined] # what accept() of any Python is made of
+            return socket.SocketType(family, kind, protocol, connection), peer
         except OSError as error:
             if error.errno in _EXHAUSTED and self._watching:
                 # The connection stays queued, and asking again at once would spin.
@@ -67,7 +73,7 @@ class Acceptor:
                 self.resumes = time.monotonic() + _PAUSE
             return None
 
-    def admit(self, sock: socket.socket, peer: Peer) -> Stream | None:
+    def admit(self, sock: socket.SocketType, peer: Peer) -> Stream | None:
         """Let a connection in, or close that of somebody who may not connect."""
         if self._allowed and isinstance(peer, tuple):  # of a Unix socket's peer its file's permissions have decided
             ip = ipaddress.ip_address(peer[0].partition("%")[0])

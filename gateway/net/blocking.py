@@ -97,8 +97,9 @@ class Driver:
         """Serve until told to leave and every connection is finished, handed on, or out of time; after `watch`."""
         while not self._leaving or self._peers:
             asked = time.monotonic()
-            events = self._epoll.poll(self._patience())
-            self._rested = time.monotonic() - asked > _RESTED
+            events = self._epoll.poll(self._patience(asked))
+            now = time.monotonic()
+            self._rested = now - asked > _RESTED
             if len(events) > 1:
                 self._share([fd for fd, _ in events])
             for fd, _ in events:
@@ -111,7 +112,7 @@ class Driver:
                     self._obey()
                 elif self._kept is not None and fd == self._kept.fileno() and not self._leaving:
                     self._adopt(self._kept)
-            self._look_at_the_clock()
+            self._look_at_the_clock(now)
         self._epoll.close()
 
     # -- sources: listeners, the kept queue, the control channel ------------------------------------------------------
@@ -334,16 +335,14 @@ class Driver:
 
     # -- deadlines and leaving ----------------------------------------------------------------------------------------
 
-    def _patience(self) -> float:
+    def _patience(self, now: float) -> float:
         """Seconds until the next deadline; -1 for none."""
         next_look = min(self._expiry, self._acceptor.resumes or self._expiry)
-        return -1 if next_look == float("inf") else max(0.0, next_look - time.monotonic())
+        return -1 if next_look == float("inf") else max(0.0, next_look - now)
 
-    def _look_at_the_clock(self) -> None:
+    def _look_at_the_clock(self, now: float) -> None:
+        """Do what was due when this round began."""
         resumes = self._acceptor.resumes
-        if self._expiry == float("inf") and not resumes:
-            return
-        now = time.monotonic()
         if resumes and now >= resumes:
             self._acceptor.resumes = 0.0
             self._acceptor.watch()

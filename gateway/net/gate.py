@@ -54,7 +54,7 @@ class Gate:
         return bool(found)
 
 
-def _since_last_bytes(sock: socket.socket) -> float | None:
+def _since_last_bytes(sock: socket.SocketType) -> float | None:
     if sys.platform != "linux":  # others fill a tcp_info of their own
         return None
     try:

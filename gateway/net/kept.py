@@ -49,7 +49,7 @@ class KeptQueue:
         """The descriptor that is readable while a connection waits to be taken."""
         return self.taking.fileno()
 
-    def give(self, sock: socket.socket, *, kept: bool) -> bool:
+    def give(self, sock: socket.SocketType, *, kept: bool) -> bool:
         """Put a connection into the queue; False when it is full. The caller closes its own copy.
 
         `kept` is whether it has had a request.

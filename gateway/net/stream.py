@@ -16,6 +16,8 @@ _CHUNK = 65_536  # bytes read at once: the longest FastCGI record's content, and
 _INT = struct.Struct("i")
 
 
+_RECEIVE = int(socket.MSG_DONTWAIT)
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # numbers: an enumeration takes a microsecond to be joined
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 Peer = tuple[Any, ...] | str | bytes  # of TCP; of a Unix socket
 
@@ -29,7 +31,7 @@ class Stream:
 
     __slots__ = ("fd", "is_local", "is_tcp", "socket")
 
-    def __init__(self, sock: socket.socket, peer: Peer = "") -> None:
+    def __init__(self, sock: socket.SocketType, peer: Peer = "") -> None:
         """`peer` is its address, as accept() returns it."""
         if sock.gettimeout() is not None:  # socket.setdefaulttimeout of an application: every read would wait for it
             sock.setblocking(True)
@@ -41,7 +43,7 @@ class Stream:
     def receive_now(self) -> bytes | None:
         """Read what is there: None if nothing yet, b"" at the end, and where the connection broke."""
         try:
-            return self.socket.recv(_CHUNK, socket.MSG_DONTWAIT)
+            return self.socket.recv(_CHUNK, _RECEIVE)
         except BlockingIOError:
             return None
         except OSError:
@@ -59,7 +61,7 @@ class Stream:
         rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
         while True:
             try:
-                sent = self.socket.send(rest, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                sent = self.socket.send(rest, _SEND)
             except BlockingIOError:
                 sent = 0
             except OSError as error:

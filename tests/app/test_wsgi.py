@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.app import answer
 from gateway.app.answer import REASONS
 from gateway.app.wsgi import FileWrapper, Result
 from tests.app.memory import MemoryExchange, Served, answering
@@ -578,3 +579,22 @@ def test_a_file_like_object_needs_no_close() -> None:
     wrapper = FileWrapper(FileLike())
     assert b"".join(wrapper) == b"content"
     assert not hasattr(wrapper, "close")
+
+
+def test_what_is_known_of_headers_is_bounded() -> None:
+    headers = [(f"X-{number}", "value") for number in range(1_100)]
+    known = dict(answer._checked)
+    try:
+        answer._checked.clear()
+        for _ in range(2):
+            assert answer.Head("200 OK", headers).lines.count(b": value\r\n") == 1_100
+        assert len(answer._checked) == 1_000
+        answer._checked.clear()
+        answer.Head("200 OK", [("X-Long", "x" * 300), ("Content-Length", "5")])
+        assert not answer._checked
+        for _ in range(2):
+            with pytest.raises(answer.WSGIError, match="X-Bad is"):
+                answer.Head("200 OK", [("X-Bad", "line\nfeed")])
+    finally:
+        answer._checked.clear()
+        answer._checked.update(known)

@@ -25,7 +25,7 @@ SYSTEM_CALLS = {
 LOOK = "poll"  # whether the client is still there, for a request that may have waited
 
 # At most, without the C twin, of CPython 3.11; other versions have other bytecodes, and get a quarter more.
-BYTECODES = {"kept": 3_850, "closed": 4_240}
+BYTECODES = {"kept": 3_800, "closed": 4_080}
 _MORE = 1.0 if sys.version_info[:2] == (3, 11) else 1.25
 
 Traces = dict[tuple[str, float], str]
