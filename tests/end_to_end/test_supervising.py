@@ -445,7 +445,7 @@ def test_another_user(supervise: Any, place: Path) -> None:
         assert "-u and -g need root" in supervised.said
         return
     supervised.wait_whole()
-    assert "] (33, 33, 33) (33, 33, 33) [33]\n" in supervised.said
+    wait_until(lambda: "] (33, 33, 33) (33, 33, 33) [33]\n" in supervised.said)
     status = supervised.socket.stat()
     assert (status.st_uid, status.st_gid) == (33, 33)
 
