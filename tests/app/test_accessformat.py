@@ -62,7 +62,7 @@ def line(text: str, entry: Entry = ENTRY) -> str:
         ("%{content-type}o", "text/html; charset=utf-8", "-"),
         ("%{X-Empty}o", "-", "-"),
         ("%{Type}o", "-", "-"),
-        ("%p", str(os.getpid()), str(os.getpid())),
+        pytest.param("%p", str(os.getpid()), str(os.getpid()), id="%p"),
         ("%P", str(os.getppid()), str(os.getppid())),
         ("%q", "id=7", ""),
         ("%Q", "?", ""),

@@ -24,6 +24,8 @@ from benchmarks.bench.wrk import read
 from tests.end_to_end.running import ROOT
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 HELLO = next(row for row in ROWS if row.name == "hello")
 SAMPLES: dict[str, list[Sample]] = {
     "gateway": [{"cpu": 10.0, "rate": 4000.0}, {"cpu": 40.0, "rate": 1000.0}, {"cpu": 20.0, "rate": 2000.0}],

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 ROOT = Path(__file__).parent.parent.parent
 
 

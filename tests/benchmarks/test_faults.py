@@ -7,6 +7,8 @@ import pytest
 from benchmarks.faults.scenarios import SCENARIOS
 from benchmarks.faults.verdicts import Report
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 SHORT = {name: scenario.short for name, scenario in SCENARIOS.items() if scenario.short is not None}
 
 

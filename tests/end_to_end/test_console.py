@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gateway.net import client, control
@@ -39,6 +40,8 @@ from tests.end_to_end.running import (
     site,
 )  # fmt: skip
 from tests.waiting import wait_until
+
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
 
 PAGES = ("/status", "/status?json&full", "/status?html&full", "/ping", "/metrics")
 OUTPUT = HERE.parent / "output"

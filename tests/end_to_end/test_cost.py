@@ -16,6 +16,8 @@ from benchmarks.bench.peers import APPLICATIONS
 from benchmarks.bytecodes import MODES, REQUESTS, answers, measure
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Master, Program, Settings, children, short_place
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 APART = 0.01  # seconds between requests, so that the worker is idle when the next one comes
 
 SYSTEM_CALLS = {

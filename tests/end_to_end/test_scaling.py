@@ -14,6 +14,8 @@ from tests.end_to_end.browsing import Post, at_pace, fetch
 from tests.end_to_end.running import HERE, Master, Settings, Site, descendants, serving, site
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 
 def in_background(running: Site, path: str, count: int) -> list[threading.Thread]:
     threads = [threading.Thread(target=fetch, args=(running.port, path)) for _ in range(count)]

@@ -41,6 +41,8 @@ from tests.end_to_end.running import (
 )  # fmt: skip
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 
 @pytest.fixture
 def master(place: Path) -> Iterator[Master]:

@@ -26,6 +26,8 @@ from gateway.net.listeners import open_listeners
 from gateway.net.queue import QueueAge, QueueDepth, QueueGauge, SocketKey, UnixDiagnosis
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.alone  # it measures, or has to be fast
+
 PYTHON = "/usr/bin/python3"  # one that every user may run
 KINDS = ["unix", "127.0.0.1", "::1"]
 KEY = SocketKey(inode=77, cookie=5 << 32 | 3)
