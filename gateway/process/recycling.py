@@ -46,6 +46,15 @@ def resident_memory(pid: int) -> int:
         return 0
 
 
+def most_memory(pid: int) -> int:
+    """The most bytes that a process has held in memory (proc(5), status, VmHWM); 0 for one that is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
 def processor_time(pid: int) -> float:
     """The seconds of processor time that a process has used (proc(5), stat); 0 for one that is gone."""
     try:

@@ -13,7 +13,7 @@ from gateway.net.queue import QueueDepth
 from gateway.process.handles import WorkerHandle
 from gateway.process.lifecycle import SERVING, WorkerState
 from gateway.process.policy import Worker
-from gateway.process.recycling import processor_time, resident_memory
+from gateway.process.recycling import most_memory, processor_time, resident_memory
 from gateway.process.scoreboard import BOUNDS, Activity, Counts
 
 ENDS = ("crashed", "idle", "recycled", "replaced", "stopped", "timeout")
@@ -28,6 +28,7 @@ class Statistics:
         self._ended = Counter(dict.fromkeys(ENDS, 0))  # how many have, by cause
         self._max_active = 0
         self._max_queue = 0
+        self._memory_peak = 0  # bytes, of any worker, as often as somebody has asked
 
     def hand_over(self) -> State:
         """Everything, for the master that goes on."""
@@ -38,6 +39,7 @@ class Statistics:
             "ended": self._ended,
             "max_active": self._max_active,
             "max_queue": self._max_queue,
+            "memory_peak": self._memory_peak,
         }
 
     def take_over(self, state: State) -> None:
@@ -47,6 +49,7 @@ class Statistics:
         self.before = Counts(**state["before"] | {"answers": answers})
         self._ended.update(state["ended"])
         self._max_active, self._max_queue = state["max_active"], state["max_queue"]
+        self._memory_peak = state["memory_peak"]
 
     def worker_ended(self, counts: Counts, cause: str) -> None:
         """Keep what an ended worker has counted, and the cause of its end, one of `ENDS`."""
@@ -70,6 +73,7 @@ class Statistics:
         counts.add(self.before)
         for handle in handles.values():
             counts.add(handle.counts())
+            self._memory_peak = max(self._memory_peak, most_memory(handle.pid))
         return {
             "start_time": round(self._started),
             "start_since": int(time.time() - self._started),
@@ -81,6 +85,7 @@ class Statistics:
             "active_processes": active,
             "max_active_processes": self._max_active,
             "total_processes": len(handles),
+            "memory_peak": self._memory_peak,
             **_counted(counts),
             "ended": dict(self._ended),
             "workers": [

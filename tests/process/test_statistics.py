@@ -98,6 +98,15 @@ def test_counts_of_ended_workers_stay(workers: Workers) -> None:
     assert status(statistics, workers)["accepted_conn"] == 7 + 3 + 7
 
 
+def test_the_most_memory_stays(workers: Workers) -> None:
+    statistics = Statistics()
+    workers.add(WorkerState.READY, requests=1, busy=False)
+    fields = status(statistics, workers)
+    assert fields["memory_peak"] >= fields["workers"][0]["last_request_memory"] > 0
+    workers.handles.clear()
+    assert status(statistics, workers)["memory_peak"] == fields["memory_peak"]
+
+
 def test_highest_values_stay(workers: Workers) -> None:
     statistics = Statistics()
     statistics.sample(3, 2)
