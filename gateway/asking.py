@@ -37,7 +37,7 @@ def ask(address: str, url: str, output: BinaryIO, options: Options) -> int:
     body = _body(options.data)
     params = parameters(url, options.method or ("GET" if options.data is None else "POST"), len(body), options.headers)
     answer = client.request(
-        where, params, [body], protocol=options.protocol, timeout=options.timeout, stderr=sys.stderr.buffer.write
+        where, params, [body], protocol=options.protocol, timeout=options.timeout, stderr=_write_lines
     )
     with answer:
         head = [f"{answer.status} {answer.reason}", *(f"{name}: {value}" for name, value in answer.headers), "", ""]
@@ -47,6 +47,11 @@ def ask(address: str, url: str, output: BinaryIO, options: Options) -> int:
             output.flush()
     output.flush()
     return 0
+
+
+def _write_lines(data: bytes) -> None:
+    """Write what came for the error log: a record is a line, whether it says so or not."""
+    sys.stderr.buffer.write(data if data.endswith(b"\n") else data + b"\n")
 
 
 def _body(data: str | None) -> bytes:

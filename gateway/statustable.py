@@ -44,10 +44,11 @@ def _pool(pool: dict[str, Any]) -> Iterator[str]:
 
 def in_use(pool: dict[str, Any]) -> str:
     """How many workers run a request; of a foreign program (`gateway-spawn`) nobody knows that, but how many run."""
-    workers = pool["workers"]
+    workers = pool["workers"]  # a row for each thread
     if "program" in pool:
         return f"{sum(worker['state'] == 'ready' for worker in workers)} of {pool['wanted']} processes run"
-    return f"{sum(worker['state'] == 'busy' for worker in workers)} of {len(workers)} workers busy"
+    busy = {worker["pid"] for worker in workers if worker["state"] == "busy"}
+    return f"{len(busy)} of {len({worker['pid'] for worker in workers})} workers busy"
 
 
 def _worker(worker: dict[str, Any]) -> str:

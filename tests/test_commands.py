@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from gateway.settings import Gateway, Pool
-from gateway.statustable import lines
+from gateway.statustable import in_use, lines
 from tests.end_to_end.running import alive
 from tests.waiting import wait_until
 
@@ -233,7 +233,7 @@ def test_request(place: Path, master: subprocess.Popen[bytes]) -> None:
 def test_the_log_of_the_application_comes_out_on_stderr(place: Path, master: subprocess.Popen[bytes]) -> None:
     done = gateway("request", place / "s.sock", "/raise", cwd=place)
     assert done.stdout.startswith("500 ")
-    assert "LookupError: no such thing" in done.stderr
+    assert "LookupError: no such thing" in done.stderr.splitlines()
 
 
 def test_status(place: Path, master: subprocess.Popen[bytes]) -> None:
@@ -357,4 +357,7 @@ def test_the_status_table_fits_and_shows_no_control_characters(more: dict[str, A
     assert table[-1].split()[:6] == ["41", "busy", "2", "7", "0.2", "GET"]
     assert table[2] == "pool main, running: 1 of 1 workers busy; static, max_children 4"
     assert any("LookupError" in line for line in table) == bool(more)
+    idle = [WORKER | {"state": "idle", "thread": number, "pid": pid} for pid in (41, 42) for number in (1, 2)]
+    threads = pool | {"workers": [WORKER, *idle]}
+    assert in_use(threads) == "1 of 2 workers busy"
     assert ("  could not be loaded, answered 503: blog" in table) == bool(more)
