@@ -51,7 +51,7 @@ class Peer:
 
     def command(self) -> Sequence[str]:
         """How its master is started, with the folder as working directory."""
-        raise NotImplementedError
+        raise NotImplementedError  # where `start` does without a command, as the gateway's does
 
     def start(self) -> Program:
         """Start it with the first version of the application and an empty journal."""

@@ -5,6 +5,7 @@ All have a master and the same number of workers, and none logs requests unless 
 
 from __future__ import annotations
 
+import abc
 import importlib.metadata
 import importlib.util
 import json
@@ -46,7 +47,7 @@ class Job:
         return self.folder / "access.log"
 
 
-class Peer:
+class Peer(abc.ABC):
     """A server that takes requests from a front-end on a Unix socket."""
 
     name = ""
@@ -58,9 +59,9 @@ class Peer:
         """What runs."""
         return first_line(self.program, "--version")
 
+    @abc.abstractmethod
     def command(self, job: Job) -> Sequence[str]:
         """How its master is started."""
-        raise NotImplementedError
 
     def settings(self, job: Job) -> str:
         """What a file has of it, in one line; "" where the command says all."""

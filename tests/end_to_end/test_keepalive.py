@@ -7,6 +7,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.browsing import Post, at_pace, over_connections
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Settings, site
 
@@ -22,9 +24,10 @@ def test_posts_over_kept_connections(place: Path) -> None:
         assert sum(worker["requests"] for worker in running.master.workers()) == 1600
 
 
-def test_reloads_hand_kept_connections_on(place: Path) -> None:
+@pytest.mark.parametrize("pool", [{}, {"max_children": 2, "threads": 4}])
+def test_reloads_hand_kept_connections_on(place: Path, pool: dict[str, int]) -> None:
     """Closing one races with nginx's next request, which it does not repeat when it is a POST."""
-    with site("nginx", Settings(place), keepalive=16) as running:
+    with site("nginx", Settings(place, pool), keepalive=16) as running:
         posts = [Post(f"/work?id={n}&seconds=0", b"%d" % n, n / 200) for n in range(1600)]
         codes: list[int] = []
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import signal
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch, over_connections
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Program, Settings, Site, alive, site
+from tests.end_to_end.browsing import Post, fetch, over_connections
+from tests.end_to_end.running import GATEWAY, HERE, USER, Program, Settings, Site, alive, site
 from tests.net.driving import Answer, Front, listening
 from tests.waiting import wait_until
 
@@ -59,28 +56,6 @@ def test_what_requests_print_at_once_does_not_mix(one_worker: Site) -> None:
         wait_until(lambda line=line: one_worker.master.said.count(f"] {line}\n") == 1)  # type: ignore[misc]
         (told,) = [entry for entry in one_worker.program.said.splitlines() if line in entry]
         assert f"/tell?id={name} " in told
-
-
-def test_reloads_under_load_over_kept_connections_lose_nothing(place: Path) -> None:
-    with site("nginx", Settings(place, {"max_children": 2, "threads": 4}), keepalive=16) as running:
-        posts = [Post(f"/work?id={n}&seconds=0", b"%d" % n, n / 150) for n in range(900)]
-        codes: list[int] = []
-
-        def reload_again_and_again() -> None:
-            while loading.is_alive():
-                command = [*GATEWAY, "reload", str(running.settings.file)]
-                codes.append(subprocess.run(command, env=ENVIRONMENT, timeout=60).returncode)
-
-        answers: list[tuple[Post, int, bytes]] = []
-        loading = threading.Thread(target=lambda: answers.extend(asyncio.run(at_pace(running.port, posts))))
-        loading.start()
-        reload_again_and_again()
-        loading.join()
-        wrong = [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)]
-        assert (wrong, len(answers)) == ([], 900)
-        assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(900)]
-        assert set(codes) == {0}
-        assert len(codes) > 2
 
 
 def test_every_body_is_the_right_one(place: Path) -> None:
