@@ -65,7 +65,7 @@ def _guarded(reread: Reread) -> Reread:
 def refuse_root(settings: Settings) -> None:
     """Refuse to run applications as root unless that is asked for. Raises ConfigError."""
     for name, pool in settings.pools.items():
-        if os.geteuid() == 0 and not pool.user:
+        if os.geteuid() == 0 and not pool.user and name not in settings.files:
             where = f' (or user = "www-data" in [pools.{name}] of {settings.source})' if settings.source else ""
             raise ConfigError(
                 f"running as root: name the user that runs the applications, --user www-data{where}; "

@@ -199,6 +199,12 @@ class Settings:
     applications: tuple[Application, ...] = setting((), "applications")
     source: str = ""  # the file they came from, for messages; "" for flags alone
     included: tuple[str, ...] = ()  # patterns of the files that it includes
+    files: dict[str, str] = dataclasses.field(default_factory=dict)  # the included file of each pool that is from one
+
+    def named(self, pool: str, message: object) -> str:
+        """A message about a pool, with its name and the file that declares it."""
+        file = self.files.get(pool, self.source)
+        return f"{file}: pools.{pool}: {message}" if file else str(message)
 
     def of_pool(self, name: str) -> tuple[Application, ...]:
         """The applications that the pool `name` runs, in the file's order."""

@@ -72,6 +72,7 @@ class Sites:
             self._settings = dataclasses.replace(
                 self._settings,
                 pools=self._settings.pools | pools,
+                files=self._settings.files | dict.fromkeys(pools, path),
                 applications=self._settings.applications + applications,
             )
         return mistakes

@@ -187,7 +187,7 @@ def test_the_owner_of_the_socket(spawn: Spawner) -> None:
         (["-s", "{socket}", "--process-control-timeout", "9", "true"], 100, "--process-control-timeout needs --superv"),
         (["-s", "{socket}", "--first-look", "9", "true"], 100, "--first-look needs --supervise: "),
         (["-s", "{socket}", "--supervise", "--kill-signal", "TREM", "true"], 100, "--kill-signal: 'TREM' is no signal"),
-        (["-s", "{socket}", "--supervise", "-F", "10000", "true"], 100, "pools.true.max_children: a pool has at most"),
+        (["-s", "{socket}", "--supervise", "-F", "10000", "true"], 100, "max_children: a pool has at most"),
     ],
 )  # fmt: skip
 def test_mistakes(spawn: Spawner, arguments: list[str], code: int, message: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import log
+from gateway.net.listeners import ListenError
 from gateway.process.policy import NEVER
 from gateway.process.setup import Setup, Setups
 from gateway.settings import ConfigError, Gateway, Settings
@@ -20,12 +23,29 @@ _WITH_A_START = (
 
 @dataclass(slots=True)
 class Changes:
-    """Settings that are ready to be applied: every step that can fail has been made, nothing that runs has changed."""
+    """Settings that are ready to be applied: every step that can fail has been made, nothing that runs has changed.
+
+    `problems`: what the pools of included files ask for and cannot have. Those stay as they are, or out.
+    """
 
     settings: Settings
     changed: dict[str, Setup] = field(default_factory=dict)
     added: dict[str, Setups] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def set_up(settings: Settings) -> dict[str, Setups]:
+    """Set up the pools of a start, without those of included files that cannot be had, which are logged.
+
+    Raises ConfigError, ListenError and OSError.
+    """
+    changes = work_out(settings, {}, "")
+    for problem in changes.problems:
+        log.line(problem, log.Level.ERROR)
+    if not changes.added:
+        raise ConfigError("\n".join(changes.problems))
+    return changes.added
 
 
 def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, only_changed: bool = False) -> Changes:
@@ -40,15 +60,13 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
                 continue
             if pool not in settings.pools:
                 changes.removed.append(pool)
-            elif pool in running:
-                made_from = running[pool].current
-                new = settings.pools[pool], settings.of_pool(pool)
-                if only_changed and new == (made_from.pool, made_from.applications):
-                    continue
-                changes.changed[pool] = running[pool].prepare(*new)
-            else:
-                changes.added[pool] = Setups(pool, settings.pools[pool], settings.of_pool(pool))
-        _check_protocols(changes, running)
+                continue
+            with _apart(changes, pool, running.get(pool)):
+                _check_user(settings, pool)
+                if pool not in running:
+                    changes.added[pool] = Setups(pool, settings.pools[pool], settings.of_pool(pool))
+                elif not only_changed or _is_changed(settings, pool, running[pool]):
+                    changes.changed[pool] = _prepare(settings, pool, running[pool])
     except BaseException:
         for setups in changes.added.values():
             setups.close()
@@ -58,11 +76,40 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
     return changes
 
 
-def _check_protocols(changes: Changes, running: Mapping[str, Setups]) -> None:
+@contextlib.contextmanager
+def _apart(changes: Changes, pool: str, running: Setups | None) -> Iterator[None]:
+    """Let what an included file asks for and cannot have cost that file alone; what the main one asks for is raised."""
+    settings = changes.settings
+    try:
+        yield
+    except (ConfigError, ListenError, OSError) as error:
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else error
+        if pool in settings.files:
+            changes.problems.append(settings.named(pool, reason))
+            if running is not None:
+                running.forget_unplanned()
+        elif isinstance(error, ConfigError):
+            raise ConfigError(settings.named(pool, error)) from error
+        else:
+            raise
+
+
+def _check_user(settings: Settings, pool: str) -> None:
+    """Root is nobody's default; the main file's pools have been looked at before (`serving.refuse_root`)."""
+    if pool in settings.files and os.geteuid() == 0 and not settings.pools[pool].user:
+        raise ConfigError('user is missing, and gateway runs as root: name one, as in user = "www-data"')
+
+
+def _is_changed(settings: Settings, pool: str, running: Setups) -> bool:
+    made_from = running.current
+    return (settings.pools[pool], settings.of_pool(pool)) != (made_from.pool, made_from.applications)
+
+
+def _prepare(settings: Settings, pool: str, running: Setups) -> Setup:
     """The workers of two generations hand connections on to each other: they have to speak the same."""
-    for name, setup in changes.changed.items():
-        if setup.pool.protocol != running[name].current.pool.protocol:
-            raise ConfigError(f"pools.{name}.protocol cannot be changed while the pool runs: stop gateway and start it")
+    if settings.pools[pool].protocol != running.current.pool.protocol:
+        raise ConfigError("protocol cannot be changed while the pool runs: stop gateway and start it")
+    return running.prepare(settings.pools[pool], settings.of_pool(pool))
 
 
 def name_what_waits(old: Gateway, new: Gateway) -> None:
@@ -110,5 +157,9 @@ class Reload:
         if error:
             self._errors.append(f"pool {name}: {error}")
         if not self._generations:
-            errors = "\n".join(self._errors)
-            self._reply({"ok": False, "error": errors} if errors else {"ok": True})
+            self.answer()
+
+    def answer(self) -> None:
+        """Tell the outcome."""
+        errors = "\n".join(self._errors)
+        self._reply({"ok": False, "error": errors} if errors else {"ok": True})

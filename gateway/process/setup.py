@@ -90,9 +90,9 @@ class Setups:
     def prepare(self, pool: Pool, applications: tuple[Application, ...]) -> Setup:
         """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
         if 2 * pool.max_children > SLOTS:  # during a reload there are so many
-            raise ConfigError(f"pools.{self._name}.max_children: a pool has at most {SLOTS // 2} workers")
+            raise ConfigError(f"max_children: a pool has at most {SLOTS // 2} workers")
         if pool.access_log:
-            _try_to_open(f"pools.{self._name}.access_log", pool.access_log)
+            _try_to_open("access_log", pool.access_log)
         identity = pool_identity(pool)
         return Setup(pool, applications, identity, open_pool_listeners(pool, identity, self._opened))
 

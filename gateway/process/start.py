@@ -24,13 +24,30 @@ def check(settings: Settings) -> list[str]:
     """Import every application as the pools would, and return one message (with traceback) for each that fails."""
     messages: list[str] = []
     for name, pool in settings.pools.items():
-        messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()))
+        try:
+            identity = pool_identity(pool)
+            _socket_file(pool, identity)
+            _check_logs(pool)
+        except ConfigError as error:
+            messages.append(settings.named(name, error))
+        except OSError as error:
+            messages.append(settings.named(name, f"{error.filename}: {error.strerror}"))
+        else:
+            messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()), identity)
     return messages
 
 
-def _check_pool(task: Task) -> list[str]:
+def _check_logs(pool: Pool) -> None:
+    """Nothing is opened, for that would make the file. Raises ConfigError."""
+    for setting, path in (("access_log", pool.access_log), ("slowlog", pool.slowlog)):
+        folder = os.path.dirname(os.path.abspath(path))
+        if path and not os.path.isdir(folder):
+            raise ConfigError(f"{setting}: cannot open {path}: there is no folder {folder}")
+
+
+def _check_pool(task: Task, identity: Identity | None) -> list[str]:
     try:
-        zygote = Zygote(task, pool_identity(task.pool))
+        zygote = Zygote(task, identity)
     except (OSError, subprocess.SubprocessError) as error:
         return [f"pool {task.name}: cannot start a zygote: {error}"]
     try:

@@ -29,7 +29,7 @@ from gateway.process.handles import Source
 from gateway.process.launch import become_subreaper
 from gateway.process.pace import milliseconds
 from gateway.process.pool import PoolRunner
-from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, work_out
+from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, set_up, work_out
 from gateway.process.runner import MakeRunner, Runner
 from gateway.process.setup import Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
@@ -71,7 +71,6 @@ class Master:
         self._stop_callers: list[Caller] = []
         self._notifier = Notifier.from_environment()
         resources.callback(self._notifier.close)
-        self._announcer = Announcer(self._notifier, settings.pools, handed and handed["announcer"])
         self._wake_up = signals.catch(resources)
         self.watch(self._wake_up, self._on_signals)
         self._upgrades = Upgrades(command, self, self._hand_over, self._notifier.environment())
@@ -81,8 +80,8 @@ class Master:
         if handed is not None:
             self._take_over(handed)
         else:
-            for name, pool in settings.pools.items():
-                self._pools.append(self._runner(name, Setups(name, pool, settings.of_pool(name))))
+            self._pools += [self._runner(name, setups) for name, setups in set_up(settings).items()]
+        self._announcer = Announcer(self._notifier, [pool.name for pool in self._pools], handed and handed["announcer"])
         self._console = Console(settings, self, self._status, handed and handed["console"])
         resources.callback(self._console.close)
         if settings.gateway.control:
@@ -344,6 +343,7 @@ class Master:
                 )
             setups = {n: pool.setups for n, pool in running.items()}
             changes = work_out(settings, setups, str(name), only_changed=only_changed)
+            problems = [*problems, *changes.problems]
         except (ConfigError, ListenError, OSError) as error:
             log.lines(f"reload refused: {error}", log.Level.ERROR)
             reply({"ok": False, "error": str(error)})
@@ -359,7 +359,8 @@ class Master:
         name_what_waits(self._settings.gateway, changes.settings.gateway)
         self._settings = changes.settings
         if not reload.waiting:
-            return  # nothing that a pool is made from has changed
+            reload.answer()  # nothing that a pool is made from has changed, or can
+            return
         self._announcer.reloading()
         for name in changes.removed:
             running[name].remove()

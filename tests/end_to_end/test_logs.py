@@ -123,7 +123,7 @@ def test_a_log_that_cannot_be_opened_is_refused_at_the_start(place: Path) -> Non
         [*GATEWAY, "serve", settings.file], capture_output=True, text=True, env=ENVIRONMENT, timeout=30
     )
     assert done.returncode == 100
-    assert f"pools.main.access_log: cannot open {place}/nowhere/access.log: No such file or directory" in done.stderr
+    assert f"pools.main: access_log: cannot open {place}/nowhere/access.log: No such file or directory" in done.stderr
 
 
 def reopen(master: Master, by: str) -> None:

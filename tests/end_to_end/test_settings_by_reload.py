@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +162,60 @@ def test_a_site_that_breaks_costs_itself_alone(settings: Settings) -> None:
         assert "sites/shop.toml:1: is no TOML" in checked.stderr
 
 
+IMPOSSIBLE = [
+    ({"user": "nobody-of-this-name"}, "user 'nobody-of-this-name' does not exist"),
+    ({"access_log": "/nowhere/access.log"}, "access_log: cannot open /nowhere/access.log: "),
+    ({"listen": "/nowhere/shop.sock"}, "cannot listen in /nowhere: No such file or directory"),
+    ({"protocol": "scgi"}, "protocol cannot be changed while the pool runs"),
+]
+
+
+@pytest.mark.parametrize(("impossible", "reason"), IMPOSSIBLE)
+def test_a_site_that_asks_for_the_impossible_costs_itself_alone(
+    settings: Settings, impossible: dict[str, str], reason: str
+) -> None:
+    shop = add_site(settings, "shop")
+    with serving(settings):
+        before = pids(settings, "shop")
+        add_site(settings, "shop", **impossible)
+        add_site(settings, "blog")
+        change(settings, max_children=2)
+        code, said = reload(settings)
+        assert (code, f"sites/shop.toml: pools.shop: {reason}" in said) == (1, True)
+        assert pids(settings, "shop") == before
+        assert environment(shop)
+        assert environment(settings.place / "blog.sock")
+        assert pools(settings)["main"]["max_children"] == 2
+        alone = reload(settings, "--pool", "shop")
+        assert (alone[0], reason in alone[1]) == (1, True)
+        add_site(settings, "shop", "blue")
+        assert reload(settings) == (0, "")
+        assert environment(shop)["COLOUR"] == "blue"
+
+
+def test_a_site_that_asks_for_the_impossible_at_the_start_is_left_out(settings: Settings) -> None:
+    add_site(settings, "shop", user="nobody-of-this-name")
+    blog = add_site(settings, "blog")
+    with serving(settings) as master:
+        assert list(pools(settings)) == ["main", "blog"]
+        assert environment(blog)
+        assert "sites/shop.toml: pools.shop: user 'nobody-of-this-name' does not exist" in master.said
+        checked = run("check", settings.file)
+        assert checked.returncode == 100
+        assert "sites/shop.toml: pools.shop: user 'nobody-of-this-name' does not exist" in checked.stderr
+        shop = add_site(settings, "shop", "blue")
+        assert reload(settings) == (0, "")
+        assert environment(shop)["COLOUR"] == "blue"
+
+
+def test_a_site_without_a_user_is_left_out_where_root_starts_it(settings: Settings) -> None:
+    add_site(settings, "shop", user="")
+    with serving(settings) as master:
+        root = os.geteuid() == 0
+        assert list(pools(settings)) == (["main"] if root else ["main", "shop"])
+        assert ("sites/shop.toml: pools.shop: user is missing, and gateway runs as root" in master.said) is root
+
+
 def refused(settings: Settings, master: Master, message: str) -> None:
     before = pids(settings)
     code, said = reload(settings)
@@ -181,7 +236,7 @@ def test_a_mistake_refuses_the_reload_and_changes_nothing(settings: Settings) ->
         change(settings, max_children=2, listen=[str(other), str(taken)])
         refused(settings, master, f"cannot listen on {taken}: something that is no socket is there")
         change(settings, listen=str(settings.socket), protocol="scgi")
-        refused(settings, master, "pools.main.protocol cannot be changed while the pool runs")
+        refused(settings, master, "pools.main: protocol cannot be changed while the pool runs")
         assert list(pools(settings)) == ["main"]
         assert not other.exists()
         assert not (settings.place / "shop.sock").exists()
