@@ -3,7 +3,8 @@
 From the master comes first `{"allowed": [IP address, …]}` with the listeners beside it (SCM_RIGHTS), and then answers.
 The console says `{"ready": true}` when it serves, and asks by `{"status": n}`. The answer is `{"status": n}` with a
 file beside it that holds JSON: so the master never waits for a console that reads slowly, however much there is to say.
-The end of the channel is the other's end.
+The end of the channel is the other's end; a console that is to leave gets an answer to no question before, and gives
+that to whoever still asks it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from gateway.net.orders import GO_ON
 _LONGEST_MESSAGE = 4_096  # bytes
 _MOST_LISTENERS = 253  # descriptors in one message: SCM_MAX_FD of <net/scm.h>
 _PATIENCE = 1.0  # seconds that the master has for its answer
+LAST_WORD = 0  # in place of a question's number, which are counted from 1
 _SHARED = 0.1  # seconds that an answer is good for: however many ask here, the master is asked ten times a second
 
 Status = dict[str, Any]
@@ -67,6 +69,7 @@ class Inquirer:
         self._asked = 0
         self._known: Status = {}
         self._known_until = 0.0
+        self._last_word: Status | None = None
 
     def take_over(self) -> tuple[list[socket.socket], list[IpAddress]]:
         """Wait for the listeners, and whom they may let in over TCP (empty for all). Raises NoAnswer."""
@@ -102,24 +105,26 @@ class Inquirer:
 
     def _ask(self) -> Status:
         self._asked += 1
-        self._say({"status": self._asked})
+        with contextlib.suppress(ConnectionError):  # what it has said before its end can be read all the same
+            self._say({"status": self._asked})
         deadline = time.monotonic() + _PATIENCE
         while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
             received = self._receive()
             if received is None:
-                raise NoAnswer("the master has ended")
+                if self._last_word is None:
+                    raise NoAnswer("the master has ended")
+                return self._last_word
             number, status = received
             if number == self._asked:
                 return status
         raise NoAnswer(f"the master has not answered within {_PATIENCE:g} s")
 
     def _say(self, message: dict[str, Any]) -> None:
+        """Raises NoAnswer, and ConnectionError where the master has ended the channel."""
         try:
             self._socket.send(json.dumps(message).encode())
         except BlockingIOError as error:
             raise NoAnswer("the master reads no more questions") from error
-        except OSError as error:
-            raise NoAnswer("the master has ended") from error
 
     def _receive(self) -> tuple[int, Status] | None:
         """Read one answer with its number; None at the end of the channel. Raises BlockingIOError."""
@@ -131,4 +136,7 @@ class Inquirer:
             return None
         with open(fds[0], "rb") as file:
             file.seek(0)  # where it stands is shared with the master, who has written it
-            return json.loads(message)["status"], json.load(file)
+            number, status = json.loads(message)["status"], json.load(file)
+        if number == LAST_WORD:
+            self._last_word = status
+        return number, status

@@ -229,6 +229,8 @@ class Console:
             process.leaving = True
             process.deadline = _milliseconds() + _LEAVE
             self._loop.forget(process.channel)
+            with contextlib.suppress(OSError):  # whoever has connected to it is answered all the same
+                inquiry.answer(process.channel, inquiry.LAST_WORD, self._status())
             process.channel.close()
 
     def _process_ended(self, process: _Process, status: str) -> None:

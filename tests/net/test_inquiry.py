@@ -83,6 +83,37 @@ def test_a_late_answer_is_nothing_to_the_driver_and_the_end_is(ends: tuple[socke
         console.status()
 
 
+def test_a_console_that_is_to_leave_answers_from_the_last_word(ends: tuple[socket.socket, Inquirer]) -> None:
+    master, console = ends
+    inquiry.answer(master, inquiry.LAST_WORD, {"said": "at last"})
+    master.close()
+    assert console.status() == {"said": "at last"}
+    assert console.recv(64) == b""
+
+
+def test_a_last_word_that_the_driver_has_read_is_remembered(ends: tuple[socket.socket, Inquirer]) -> None:
+    master, console = ends
+    inquiry.answer(master, inquiry.LAST_WORD, {"said": "at last"})
+    assert console.recv(64) == GO_ON
+    master.close()
+    assert console.recv(64) == b""
+    assert [console.status() for _ in range(2)] == [{"said": "at last"}] * 2
+
+
+def test_a_question_that_was_asked_before_the_last_word_is_answered(ends: tuple[socket.socket, Inquirer]) -> None:
+    master, console = ends
+
+    def end() -> None:
+        question(master)
+        inquiry.answer(master, inquiry.LAST_WORD, {"said": "at last"})
+        master.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert console.status() == {"said": "at last"}
+    ending.join(10)
+
+
 def test_a_console_that_reads_nothing_does_not_hold_the_master_up(ends: tuple[socket.socket, Inquirer]) -> None:
     master, console = ends
     before = len(os.listdir("/proc/self/fd"))
