@@ -84,7 +84,7 @@ class Deadlines:
         """Say whether a worker has ended because of a request that took too long, which is in the log already."""
         of_slot = [self._overdue.pop(key) for key in list(self._overdue) if key[0] == worker.slot]
         of_worker = [overdue for overdue in of_slot if overdue.pid == worker.pid]
-        killed = self._killed.pop(worker.slot, 0) == worker.pid
+        killed = self._killed.pop(worker.slot, None) == worker.pid
         return killed or (status == _LEFT and any(overdue.asked for overdue in of_worker))
 
     def _note(self, worker: WorkerHandle, thread: int, activity: Activity) -> _Overdue:

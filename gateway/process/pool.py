@@ -385,7 +385,8 @@ class PoolRunner:
         activities = worker.activities()
         cause = cause_of_end(worker, status, self.policy, self._lookout.deadlines)
         if cause == "crashed":
-            log.line(f"pool {self.name}: worker {worker.pid} {status}{during(activities)}", log.Level.WARNING)
+            who = f"worker {worker.pid}" if worker.pid else "a worker"
+            log.line(f"pool {self.name}: {who} {status}{during(activities)}", log.Level.WARNING)
         requests = unanswered(activities, self.setups.current.pool.request_terminate_timeout, os.getpid())
         self._logs.note(requests, self._lookout.lose_line)
         self._lookout.worker_ended(worker, cause)
