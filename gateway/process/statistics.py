@@ -73,7 +73,11 @@ class Statistics:
         counts.add(self.before)
         for handle in handles.values():
             counts.add(handle.counts())
-            self._memory_peak = max(self._memory_peak, most_memory(handle.pid))
+        rows = [
+            row for slot, threads in activities.items() for row in _rows(handles[slot], workers[slot].state, threads)
+        ]
+        shown = [row["last_request_memory"] for row in rows]  # the kernel's two counts are not of one moment
+        self._memory_peak = max(self._memory_peak, *shown, *(most_memory(handle.pid) for handle in handles.values()), 0)
         return {
             "start_time": round(self._started),
             "start_since": int(time.time() - self._started),
@@ -88,11 +92,7 @@ class Statistics:
             "memory_peak": self._memory_peak,
             **_counted(counts),
             "ended": dict(self._ended),
-            "workers": [
-                row
-                for slot, threads in activities.items()
-                for row in _rows(handles[slot], workers[slot].state, threads)
-            ],
+            "workers": rows,
         }
 
 
