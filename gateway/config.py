@@ -17,7 +17,16 @@ from gateway.net.address import InheritedAddress, UnixAddress, parse_address
 from gateway.parsing import parse
 from gateway.settings import ConfigError, Gateway, Pool, Settings
 from gateway.sites import Sites
-from gateway.tables import Owners, Report, applications, check_console, check_listener, pool_tables
+from gateway.tables import (
+    Owners,
+    Report,
+    applications,
+    check_console,
+    check_listener,
+    check_numbers,
+    check_total,
+    pool_tables,
+)
 
 HOW_TO_NAME = "provide a WSGI application as module:callable or a settings file"
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*(\(\))?\Z")
@@ -130,6 +139,9 @@ def _interpret(
     addresses: dict[str, str] = {}
     check_console(gateway, addresses, report)
     pools = _with_listeners(pools, inherited if "listen" not in flags else "", addresses, report)
+    for name, pool in pools.items():
+        check_numbers(name, pool, report)
+    check_total(pools, gateway.process_max, report)
     owners: Owners = {}
     own = applications(raw, pools, report, _reporter(problems, source), owners)
     patterns = _include(raw, report)

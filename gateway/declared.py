@@ -59,8 +59,20 @@ def read_table(declared: type, raw: object, place: str, report: Callable[[str], 
         try:
             values[key] = _value(declared, fields[key], value, strict=place != "--")
         except ValueError as error:
-            report(f"{_at(place, key)}: {error}")
+            report(_dotted(place, key, value, fields) or f"{_at(place, key)}: {error}")
     return values
+
+
+def _dotted(place: str, key: str, value: Any, known: Iterable[str]) -> str:
+    """The message for a name as PHP-FPM writes it, pm.max_children or listen.mode, which TOML takes for a table; "" for
+    anything else.
+    """
+    if isinstance(value, dict):
+        for part in value:
+            for name in (f"{key}_{part}", part):
+                if name in known:
+                    return f"{_at(place, f'{key}.{part}')} is unknown; write {name}"
+    return ""
 
 
 def unknown(key: str, place: str, known: Iterable[str]) -> str:
@@ -101,6 +113,9 @@ def _value(declared: type, field: dataclasses.Field[Any], raw: Any, *, strict: b
     try:
         value = msgspec.convert(raw, hint, strict=strict)
     except msgspec.ValidationError:
+        if hint == dict[str, str] and isinstance(raw, dict):
+            name, wrong = next((name, wrong) for name, wrong in raw.items() if not isinstance(wrong, str))
+            raise ValueError(f"{name}: {_shown(wrong)}; write text") from None
         raise ValueError(f"{_shown(raw)}; write {expected(field, hint)}{_example(field)}") from None
     _check(value, field)
     return value

@@ -167,6 +167,13 @@ class Pool:
         rlimit=True,
     )
 
+    @property
+    def first_servers(self) -> int:
+        """How many workers it starts with; PHP-FPM's default for `start_servers`."""
+        if self.pm is not ProcessManager.DYNAMIC:
+            return self.max_children if self.pm is ProcessManager.STATIC else 0
+        return min(self.start_servers or (self.min_spare_servers + self.max_spare_servers) // 2, self.max_children)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:

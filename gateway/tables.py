@@ -10,7 +10,7 @@ from typing import Any
 from gateway.app.bindings import Place, canonical_host, canonical_path, canonical_port, place
 from gateway.declared import read_table
 from gateway.net.address import TcpAddress, parse_address
-from gateway.settings import Application, Binding, Gateway, Pool
+from gateway.settings import Application, Binding, Gateway, Pool, ProcessManager
 
 Report = Callable[[str], None]
 Owners = dict[tuple[str, Place], str]  # the application that has a pool's binding, in words
@@ -25,6 +25,11 @@ _CANONICAL: dict[str, Callable[[Any], object]] = {
     "port": canonical_port,
     "path": canonical_path,
 }
+_AT_MOST = (
+    ("min_spare_servers", "max_spare_servers"),
+    ("min_spare_servers", "max_children"),
+    ("start_servers", "max_children"),
+)
 
 
 def pool_tables(raw: dict[str, Any], report: Report, **defaults: Any) -> dict[str, Pool]:
@@ -43,6 +48,27 @@ def check_listener(name: str, pool: Pool, text: str, owners: dict[str, str], rep
     """Check one address of a pool, which is put among `owners` (in words, by address)."""
     _claim_address(f"pools.{name}.listen", text, f"the pool {name}", owners, report)
     _check_reach(f"pools.{name}.listen", text, pool.listen_allowed_clients, report)
+
+
+def check_numbers(name: str, pool: Pool, report: Report) -> None:
+    """Check the numbers of workers of a pool against one another."""
+    if pool.pm is not ProcessManager.DYNAMIC:
+        return
+    for setting, limit in _AT_MOST:
+        number, most = getattr(pool, setting), getattr(pool, limit)
+        if number > most:
+            report(f"pools.{name}.{setting}: {number} is more than {limit}, which is {most}; raise that or lower this")
+
+
+def check_total(pools: Mapping[str, Pool], process_max: int, report: Report) -> None:
+    """Check that the pools may have the workers that they start with."""
+    total = sum(pool.first_servers for pool in pools.values())
+    if 0 < process_max < total:
+        each = ", ".join(f"{name} {pool.first_servers}" for name, pool in pools.items())
+        report(
+            f"gateway.process_max is {process_max}, and the pools start with {total} workers ({each}); "
+            "raise it, or lower their max_children or start_servers"
+        )
 
 
 def check_console(gateway: Gateway, owners: dict[str, str], report: Report) -> None:

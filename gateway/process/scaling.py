@@ -22,11 +22,11 @@ class Scaling:
 
     @classmethod
     def of(cls, pool: Pool) -> Scaling:
-        """Read them from the pool's settings, with PHP-FPM's default for `start_servers`."""
+        """Read them from the pool's settings."""
         return cls(
             pool.pm,
             pool.max_children,
-            pool.start_servers or (pool.min_spare_servers + pool.max_spare_servers) // 2,
+            pool.first_servers,
             pool.min_spare_servers,
             pool.max_spare_servers,
             int(pool.process_idle_timeout * 1000),
