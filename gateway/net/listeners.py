@@ -51,6 +51,16 @@ class Listener:
     address: Address
     inode: tuple[int, int] | None = None
 
+    def change(self, backlog: int, file: SocketFile) -> None:
+        """Give it another length of its queue and, if this process made its file, other permissions. Raises OSError."""
+        self.socket.listen(backlog)
+        if self.inode and isinstance(self.address, UnixAddress):
+            path = self.address.path
+            with _locked(path):
+                if _inode(path) == self.inode:
+                    os.chown(path, file.uid, file.gid, follow_symlinks=False)
+                    os.chmod(path, file.mode)
+
     def close(self) -> None:
         """Close the socket, and remove its file if this process made it and nobody has replaced it since."""
         self._remove_file()

@@ -7,14 +7,16 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway import log
 from gateway.app.bindings import labels
 from gateway.net.accesslog import open_log
+from gateway.net.address import InheritedAddress
 from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
 from gateway.process.launch import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
-from gateway.process.start import open_pool_listeners, pool_identity
+from gateway.process.start import open_pool_listeners, pool_identity, socket_file
 from gateway.process.task import Task
 from gateway.settings import Application, ConfigError, Pool, application_from_json, pool_from_json, to_json
 
@@ -108,8 +110,24 @@ class Setups:
     def change_to(self, generation: int) -> bool:
         """A generation has become the current one; return whether it has a setup of its own."""
         setup = self._planned.pop(generation, None)
-        self.current = setup or self.current
+        if setup is not None:
+            before, self.current = self.current, setup
+            self._change_listeners(before)
         return setup is not None
+
+    def _change_listeners(self, before: Setup) -> None:
+        """Let listeners that stay be what the settings say of them now."""
+        wanted, was = (
+            (setup.pool.listen_backlog, socket_file(setup.pool, setup.identity)) for setup in (self.current, before)
+        )
+        stay = {id(listener) for listener in before.listeners}
+        for listener in self.current.listeners if wanted != was else ():
+            if id(listener) in stay and not isinstance(listener.address, InheritedAddress):
+                try:
+                    listener.change(*wanted)
+                except OSError as error:
+                    reason = f"listen_mode, listen_owner, listen_group and listen_backlog: {error.strerror}"
+                    log.line(f"pool {self._name}: {listener.address} does not get its {reason}", log.Level.ERROR)
 
     def settle(self, generation: int, hand_on: Callable[[socket.socket], object]) -> None:
         """A generation serves, or was refused: close the listeners that no other one needs (see `Listener.retire`)."""

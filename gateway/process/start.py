@@ -26,7 +26,7 @@ def check(settings: Settings) -> list[str]:
     for name, pool in settings.pools.items():
         try:
             identity = pool_identity(pool)
-            _socket_file(pool, identity)
+            socket_file(pool, identity)
             _check_logs(pool)
         except ConfigError as error:
             messages.append(settings.named(name, error))
@@ -116,7 +116,7 @@ def open_pool_listeners(
 
     Raises ListenError and ConfigError.
     """
-    file = _socket_file(pool, identity)
+    file = socket_file(pool, identity)
     addresses = [str(parse_address(text)) for text in pool.listen]
     for address in addresses:
         if address not in opened:
@@ -130,7 +130,7 @@ def open_pool_listeners(
     return tuple(listener for address in dict.fromkeys(addresses) for listener in opened[address])
 
 
-def _socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
+def socket_file(pool: Pool, identity: Identity | None) -> SocketFile:
     """Owner and mode of the pool's Unix sockets: by default its own user and group. Raises ConfigError."""
     uid, gid = (identity.uid, identity.gid) if identity else (-1, -1)
     try:

@@ -357,6 +357,7 @@ class Master:
     def _apply(self, changes: Changes, running: Mapping[str, Runner], reload: Reload) -> None:
         """Make the changes: new pools start, those that are gone end, the others load anew."""
         name_what_waits(self._settings.gateway, changes.settings.gateway)
+        log.use_json(changes.settings.gateway.error_log_format == "json")
         self._settings = changes.settings
         if not reload.waiting:
             reload.answer()  # nothing that a pool is made from has changed, or can

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -254,6 +256,28 @@ def test_code_that_cannot_be_loaded_leaves_the_old_settings_in_force(settings: S
         assert "there is no module 'everything'" in said
         assert (pids(settings), pools(settings)["main"]["max_children"]) == (before, 4)
         assert not other.exists()
+
+
+def test_permissions_and_queue_of_a_listener_change_where_it_stays(settings: Settings) -> None:
+    with serving(settings):
+        inode = settings.socket.stat().st_ino
+        change(settings, listen_mode="0606", listen_backlog=7)
+        assert reload(settings) == (0, "")
+        assert (settings.socket.stat().st_ino, stat.S_IMODE(settings.socket.stat().st_mode)) == (inode, 0o606)
+        assert pools(settings)["main"]["listen_queue_len"] == 7
+        if os.geteuid() == 0:
+            change(settings, listen_owner="nobody")
+            assert reload(settings) == (0, "")
+            assert settings.socket.stat().st_uid == pwd.getpwnam("nobody").pw_uid
+        assert environment(settings.socket)
+
+
+def test_the_format_of_the_error_log_changes(settings: Settings) -> None:
+    with serving(settings) as master:
+        settings.more["gateway"] = {"error_log_format": "json"}
+        change(settings)
+        assert reload(settings) == (0, "")
+        assert json.loads(master.said.splitlines()[-1])["message"].startswith("pool main: generation 2 serves")
 
 
 def test_listeners_move(settings: Settings) -> None:
