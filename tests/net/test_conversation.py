@@ -97,7 +97,8 @@ def test_cut_body_raises_and_the_answer_is_no_whole_one(
     path: Path, ending: Callable[[Front], None], first: bytes
 ) -> None:
     application = Reading(first)
-    with driving(path, application, timeouts=Timeouts(20, 0.2, 20, 20)) as running, Front(path) as front:
+    patience = 0.2 if ending is fall_silent else 20
+    with driving(path, application, timeouts=Timeouts(20, patience, 20, 20)) as running, Front(path) as front:
         front.send(head(REQUEST_METHOD="POST", CONTENT_LENGTH="100") + encode_stdin("fastcgi", b"ten bytes."))
         assert first in front.socket.recv(65_536 if first else 0)
         wait_until(lambda: running.board.begun)  # a request that is aborted before it runs never does

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.net.kept import KeptQueue
-from gateway.net.mover import Mover
+from gateway.net.mover import _PATIENCE, Mover
 from tests.net.driving import Front, driving, head, stdin, whole
 from tests.waiting import wait_until
 
@@ -68,7 +69,7 @@ def test_half_a_request_does_not_move(tmp_path: Path, kept: KeptQueue) -> None:
             other.send(request[20:] + stdin())
             first.opened.set()
             assert other.answer().body == b"first"
-            assert kept.waiting() == 0
+            wait_until(lambda: kept.waiting() == 0)
 
 
 class Counting(KeptQueue):
@@ -116,9 +117,12 @@ def test_a_request_that_ends_in_time_moves_nothing() -> None:
     moved = threading.Event()
     mover = Mover(moved.set)
     for _ in range(1_000):
+        began = time.monotonic_ns()
         mover.begin()
         mover.end()
-    assert not moved.is_set()
+        if moved.is_set():  # this machine has let another process run meanwhile
+            assert time.monotonic_ns() - began >= _PATIENCE
+            moved.clear()
     mover.begin()
     assert moved.wait(10)
     mover.end()
