@@ -97,10 +97,13 @@ def test_the_slow_log_has_the_stacks_of_all_threads(slow_site: Site, browser: Th
 def test_a_worker_is_replaced_at_once_and_leaves_when_its_other_requests_are_over(
     slow_site: Site, browser: ThreadPoolExecutor
 ) -> None:
-    asking = browser.submit(fetch, slow_site.port, "/spin")
+    asking = [browser.submit(fetch, slow_site.port, "/spin")]
     victim = busy_worker(slow_site)
+    wait_until(lambda: slow_site.master.workers("busy")[0]["seconds"] > 0.4)
+    asking.append(browser.submit(fetch, slow_site.port, "/sleep"))  # that keeps it for longer
     wait_until(lambda: {row["state"] for row in slow_site.master.workers() if row["pid"] == victim} == {"leaving"})
-    asking.result(15)
+    assert alive(victim)
+    assert [one.result(15).status for one in asking] == [504, 504]
     wait_until(lambda: not alive(victim), 5)
     wait_until(lambda: len(slow_site.master.workers("idle")) == 4)
 

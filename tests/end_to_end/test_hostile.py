@@ -40,7 +40,8 @@ def test_the_master_survives_garbage_from_its_workers(place: Path) -> None:
             assert ask(settings.socket, "/hello") == "Hello\n"
         assert master.pid == int(settings.pid_file.read_text())
         assert reload(settings).returncode == 0
-        assert ask(place / "bad.sock", "/pid").strip() in map(str, workers(settings, "bad"))
+        known = workers(settings, "bad")  # one that leaves may still answer
+        assert int(ask(place / "bad.sock", "/pid")) in known | workers(settings, "bad")
 
 
 def test_the_processes_of_a_killed_worker_end_with_it(place: Path) -> None:

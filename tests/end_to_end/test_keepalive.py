@@ -11,6 +11,7 @@ import pytest
 
 from tests.end_to_end.browsing import Post, at_pace, over_connections
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Settings, site
+from tests.waiting import wait_until
 
 
 def test_posts_over_kept_connections(place: Path) -> None:
@@ -21,7 +22,7 @@ def test_posts_over_kept_connections(place: Path) -> None:
         answers = over_connections(running.port, posts, 16)
         wrong = [(post.body[:8], status) for post, status, body in answers if (status, body) != (200, post.body)]
         assert (wrong, len(answers)) == ([], 1600)
-        assert sum(worker["requests"] for worker in running.master.workers()) == 1600
+        wait_until(lambda: sum(worker["requests"] for worker in running.master.workers()) == 1600)
 
 
 @pytest.mark.parametrize("pool", [{}, {"max_children": 2, "threads": 4}])

@@ -83,7 +83,8 @@ class Supervised(Program):
         return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
 
 
-def parameters(milliseconds: int) -> dict[str, str]:
+def parameters(milliseconds: int | Path) -> dict[str, str]:
+    """Of a request that lasts so long, or, of the program in C alone, until there is a file."""
     return {
         "SCRIPT_FILENAME": str(HERE / "answering.php"), "REDIRECT_STATUS": "200", "QUERY_STRING": str(milliseconds),
         "REQUEST_METHOD": "GET", "REQUEST_URI": "/", "SCRIPT_NAME": "", "PATH_INFO": "/", "SERVER_PROTOCOL": "HTTP/1.1",
@@ -91,7 +92,7 @@ def parameters(milliseconds: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def ask(path: Path, milliseconds: int) -> int:
+def ask(path: Path, milliseconds: int | Path) -> int:
     with client.request(UnixAddress(str(path)), parameters(milliseconds), timeout=30) as answer:
         assert answer.status == 200
         return int(b"".join(answer.body))
@@ -100,7 +101,7 @@ def ask(path: Path, milliseconds: int) -> int:
 class Asked(threading.Thread):
     """A request in a thread of its own."""
 
-    def __init__(self, path: Path, milliseconds: int) -> None:
+    def __init__(self, path: Path, milliseconds: int | Path) -> None:
         super().__init__(daemon=True)
         self.path = path
         self.milliseconds = milliseconds
@@ -298,13 +299,14 @@ def test_a_reload_while_every_place_is_taken(supervise: Any, c_program: str) -> 
     """One process may run beside the one that is wanted; what a further reload has tried waits for its place."""
     supervised = supervise([c_program]).wait_whole()
     (first,) = supervised.pids()
-    slow = Asked(supervised.socket, 2000)
+    slow = Asked(supervised.socket, supervised.place / "gate")
     supervised.wait_busy(1)
     assert supervised.gateway("reload").returncode == 0  # the first goes when it has answered
     waiting = subprocess.Popen([*GATEWAY, "reload", "--control", supervised.control], env=ENVIRONMENT)
     supervised.wait_for(lambda: supervised.pool()["generation"] == 3)
     assert len(supervised.pool()["workers"]) == 3
     supervised.signal(signal.SIGHUP)  # discards what has just been tried
+    (supervised.place / "gate").touch()
     assert waiting.wait(30) == 0
     supervised.wait_for(lambda: len(supervised.pids(4)) == 1 and supervised.is_whole())
     assert slow.answer() == first
@@ -344,10 +346,12 @@ def test_a_stop_during_the_first_look(supervise: Any, place: Path, number: signa
 
 def test_the_signal_of_a_graceful_end_and_its_patience(supervise: Any, place: Path) -> None:
     ends = "import signal, sys, time; signal.signal(signal.SIGUSR1, lambda *_: sys.exit(print('goes', flush=True)))"
-    asks = f"{ends}\n{DEAF}"
+    asks = f"{ends}\n{DEAF.replace('time.sleep', 'print(1234, flush=True); time.sleep')}"
     supervised = supervise([sys.executable, "-c", asks], "--kill-signal", "usr1").wait_whole()
+    wait_until(lambda: supervised.said.count("1234") == 1)  # until then the signal would end it without a word
     assert supervised.gateway("reload").returncode == 0
     wait_until(lambda: supervised.said.count("goes") == 1)
+    wait_until(lambda: supervised.said.count("1234") == 2)
     assert supervised.gateway("stop").returncode == 0
     assert supervised.said.count("goes") == 2
 
@@ -380,9 +384,13 @@ def test_nothing_outlives_the_supervisor(supervise: Any, c_program: str) -> None
 
 def test_the_queue_is_seen(supervise: Any, c_program: str) -> None:
     supervised = supervise([c_program], "-b", "64").wait_whole()
-    asked = [Asked(supervised.socket, 700) for _ in range(4)]
+    gate = supervised.place / "gate"
+    asked = [Asked(supervised.socket, gate)]
+    supervised.wait_busy(1)  # or four might be seen waiting
+    asked += [Asked(supervised.socket, gate) for _ in range(3)]
     pool = wait_until(lambda: (pool := supervised.pool())["listen_queue"] == 3 and pool)
     assert pool["listen_queue_len"] == 64
+    gate.touch()
     assert len([one.answer() for one in asked]) == 4
     assert supervised.pool()["max_listen_queue"] == 3
 

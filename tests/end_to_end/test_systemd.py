@@ -269,6 +269,7 @@ def test_a_stop_is_told_and_graceful(settings: Settings) -> None:
         assert systemd.states() == ["READY=1", "STOPPING=1"]
 
 
+@pytest.mark.alone  # it measures
 def test_signs_of_life_come_from_the_masters_loop(settings: Settings) -> None:
     settings.open_gate("import")
     with serving(settings) as systemd:

@@ -14,7 +14,17 @@ import pytest
 from gateway.asking import parameters
 from gateway.net.address import UnixAddress
 from gateway.net.client import RequestFailed, request
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Master, Program, Settings, serving
+from tests.end_to_end.running import (
+    ENVIRONMENT,
+    GATEWAY,
+    HERE,
+    USER,
+    Master,
+    Program,
+    Settings,
+    descendants,
+    serving,
+)
 from tests.waiting import wait_until
 
 
@@ -73,6 +83,8 @@ def test_failing_hooks_are_stood_in_for_until_their_cause_is_gone(settings: Sett
         (settings.place / "gates" / "no-database").unlink()
         master.wait_for(master.ready, 40)
         wait_until(lambda: ask(settings)[0] == 200)
+        workers = {worker["pid"] for worker in master.workers()}
+        wait_until(lambda: len(set(descendants(master.pid)) - workers) == 1, what="the end of the stand-in")
         assert [ask(settings)[0] for _ in range(20)] == [200] * 20
 
 

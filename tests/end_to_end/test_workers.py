@@ -177,7 +177,7 @@ def test_status_shows_the_running_request(place: Path) -> None:
         assert busy["host"].startswith("127.0.0.1")
         running.settings.open_gate("shown")
         asking.join(15)
-        assert sum(worker["requests"] for worker in running.master.workers()) == 1
+        wait_until(lambda: sum(worker["requests"] for worker in running.master.workers()) == 1)  # counted when answered
 
 
 def test_size_of_one_worker_beside_a_bare_interpreter(place: Path) -> None:
