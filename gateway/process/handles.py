@@ -232,6 +232,11 @@ class WorkerHandle:
         channel.setblocking(False)
         return cls(**{**state, "channel": channel, "board": board})
 
+    @property
+    def who(self) -> str:
+        """It, in a line of the log."""
+        return f"worker {self.pid}" if self.pid else "a worker of unknown process ID"
+
     def activities(self) -> tuple[Activity, ...]:
         """What its threads are doing, as it says."""
         return self.board.read(self.slot, self.pid)

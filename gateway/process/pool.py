@@ -295,7 +295,10 @@ class PoolRunner:
 
     def _kill(self, worker: WorkerHandle) -> None:
         worker.signal(signal.SIGKILL)
-        if not worker.pid and (zygote := self._zygotes.get(worker.generation)):
+        if worker.pid:
+            doing = during(worker.activities())
+            log.line(f"pool {self.name}: {worker.who} killed, for it was not done in time{doing}", log.Level.WARNING)
+        elif zygote := self._zygotes.get(worker.generation):
             log.line(f"pool {self.name}: its zygote starts no worker any more; killed", log.Level.ERROR)
             zygote.kill()
 
@@ -353,8 +356,7 @@ class PoolRunner:
         try:
             message = worker.hear(self._loop)
         except BadMessage as error:
-            who = worker.pid or "of unknown process ID"
-            log.line(f"pool {self.name}: worker {who} sent {error}; ended", log.Level.ERROR)
+            log.line(f"pool {self.name}: {worker.who} sent {error}; ended", log.Level.ERROR)
             worker.signal(signal.SIGKILL)
             if worker.pid:
                 return
@@ -385,8 +387,7 @@ class PoolRunner:
         activities = worker.activities()
         cause = cause_of_end(worker, status, self.policy, self._lookout.deadlines)
         if cause == "crashed":
-            who = f"worker {worker.pid}" if worker.pid else "a worker"
-            log.line(f"pool {self.name}: {who} {status}{during(activities)}", log.Level.WARNING)
+            log.line(f"pool {self.name}: {worker.who} {status}{during(activities)}", log.Level.WARNING)
         requests = unanswered(activities, self.setups.current.pool.request_terminate_timeout, os.getpid())
         self._logs.note(requests, self._lookout.lose_line)
         self._lookout.worker_ended(worker, cause)

@@ -65,9 +65,12 @@ def test_quit_that_lasts_too_long_is_cut(place: Path) -> None:
         asking = threading.Thread(target=lambda: fetch(running.port, "/hold?gate=never"))
         asking.start()
         wait_until(lambda: "running never" in running.settings.journal())
+        (worker,) = running.master.workers("busy")
         running.master.signal(signal.SIGQUIT)
         assert running.master.wait(5) == 0
         asking.join(15)
+        killed = f"worker {worker['pid']} killed, for it was not done in time during GET 127.0.0.1"
+        assert killed in running.master.said  # nobody dies without a word
 
 
 def delayed(place: Path) -> Settings:
