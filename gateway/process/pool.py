@@ -332,7 +332,7 @@ class PoolRunner:
             return
         self._failures = f"{report.told}\n{report.traceback}".strip()
         self._tell(self._failures)
-        if self.first_load is None:
+        if not self.first_load:
             count = len(self.setups.current.applications)
             self.first_load = not count or len(report.failed) < count
         if report.error:

@@ -165,7 +165,8 @@ class Master:
 
     def _judge_first_loads(self) -> None:
         """Give up if at the very first start not one application of any pool could be loaded."""
-        if self._judged or any(pool.first_load is None for pool in self._pools):
+        undecided = self._stopping or self._reloads or any(pool.first_load is None for pool in self._pools)
+        if self._judged or undecided:
             return
         self._judged = True
         if not any(pool.first_load for pool in self._pools):

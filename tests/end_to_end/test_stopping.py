@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.browsing import fetch
-from tests.end_to_end.running import GATEWAY, Program, Settings, Site, alive, descendants, serving, site
+from tests.end_to_end.running import GATEWAY, Master, Program, Settings, Site, alive, descendants, serving, site
 from tests.waiting import wait_until
 
 
@@ -107,6 +107,38 @@ def test_fast_stop_waits_for_no_delay(place: Path) -> None:
         wait_until(lambda: master.status()["stopping"])
         master.signal(signal.SIGTERM)
         assert master.wait(5) == 0
+
+
+IMPORTING = """
+import os, time
+open(os.environ["JOURNAL"], "a").write("importing\\n")
+time.sleep(60)
+"""
+
+
+def importing(place: Path, **pool: float) -> Master:
+    """A master whose application hangs while it is imported."""
+    (place / "slow.py").write_text(IMPORTING)
+    settings = Settings(place, {"app_dir": str(place), **pool}, [{"name": "slow", "app": "slow:application"}])
+    master = Master(settings)
+    master.wait_for(settings.journal)
+    return master
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_during_the_start_is_no_mistake_in_the_settings(place: Path, number: signal.Signals) -> None:
+    with importing(place) as master:
+        master.signal(number)
+        assert master.wait() == 0
+        assert "nothing to serve" not in master.said
+
+
+def test_a_reload_during_the_start_is_waited_for(place: Path) -> None:
+    with importing(place, start_timeout=3) as master:
+        (place / "slow.py").write_text("def application(environ, start_response): ...\n")
+        master.signal(signal.SIGHUP)
+        master.wait_ready()
+        assert "TimeoutError: not done within start_timeout (3 s)" in master.said
 
 
 def test_stop_removes_everything(place: Path) -> None:
