@@ -28,6 +28,7 @@ from tests.end_to_end.running import (
     site,
     stat,
 )
+from tests.waiting import wait_until
 
 WORKERS = 16
 OVERDUE = Path(__file__).parents[2] / "tests" / "end_to_end" / "overdue.py"
@@ -79,14 +80,31 @@ def serving(master: Master, name: str = "main") -> set[int]:
     return {worker["pid"] for worker in pool(master, name)["workers"] if worker["state"] in _SERVING}
 
 
+def settled(count: Callable[[], int], wanted: int) -> int:
+    """What is counted once it is as wanted, or after a while: a process may just be about to be another, or gone."""
+    try:
+        wait_until(lambda: count() == wanted, 5)
+    except AssertionError:
+        return count()
+    return wanted
+
+
 def zombies(master: Master) -> int:
-    """Processes below the master that nobody has waited for."""
-    parents = {master.pid, *descendants(master.pid)}
-    return sum(fields[0] == "Z" and int(fields[1]) in parents for _, fields in processes())
+    """Processes below the master that nobody waits for."""
+
+    def count() -> int:
+        parents = {master.pid, *descendants(master.pid)}
+        return sum(fields[0] == "Z" and int(fields[1]) in parents for _, fields in processes())
+
+    return settled(count, 0)
 
 
 def masters(master: Master) -> int:
-    """How many processes of its session have been started as the master was."""
+    """How many processes of its session are what the master is; what it starts is so until it is executed."""
+    return settled(lambda: _alike(master), 1)
+
+
+def _alike(master: Master) -> int:
     command = Path(f"/proc/{master.pid}/cmdline").read_bytes()
     found = 0
     for pid in session(master.pid):
@@ -96,8 +114,8 @@ def masters(master: Master) -> int:
 
 
 def left_over(started: list[int]) -> int:
-    """How many of some processes still run."""
-    return sum(map(alive, started))
+    """How many of some processes go on running."""
+    return settled(lambda: sum(map(alive, started)), 0)
 
 
 def descriptors(pid: int) -> int:
