@@ -40,6 +40,7 @@ def test_graceful_stop_finishes_the_running_request(place: Path, ask: Callable[[
         assert asked is None or asked.wait() == 0, asked.said
 
 
+@pytest.mark.alone  # it has to be fast
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_fast_stop_does_not_wait_for_requests(place: Path, number: signal.Signals) -> None:
     with site("nginx", Settings(place)) as running:

@@ -187,6 +187,7 @@ def script(place: Path, text: str) -> Path:
     return path
 
 
+@pytest.mark.alone  # it has to be fast
 def test_a_killed_process_is_replaced_at_once(supervise: Any, program: list[str]) -> None:
     supervised = supervise(program, "-F", "3").wait_whole()
     before = supervised.pids()
@@ -324,6 +325,7 @@ def test_a_graceful_stop_finishes_requests(supervise: Any, program: list[str]) -
     assert sorted(path.name for path in supervised.place.iterdir()) == ["log"]
 
 
+@pytest.mark.alone  # it has to be fast
 def test_a_fast_stop_waits_for_nobody(supervise: Any, place: Path) -> None:
     supervised = supervise([sys.executable, "-c", DEAF], "-F", "2").wait_whole()
     begun = time.monotonic()

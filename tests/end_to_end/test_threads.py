@@ -91,6 +91,7 @@ def test_a_graceful_stop_lets_every_thread_finish(place: Path) -> None:
         assert running.master.wait() == 0
 
 
+@pytest.mark.alone  # it has to be fast
 def test_a_stop_waits_for_a_stuck_thread_no_longer_than_it_is_told(place: Path) -> None:
     pool = {"max_children": 1, "threads": 4, "process_control_timeout": 1.0}
     with site("nginx", Settings(place, pool)) as running, ThreadPoolExecutor(1) as asking:

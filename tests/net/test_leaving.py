@@ -116,6 +116,7 @@ def test_leaving_finishes_its_request_then_hands_its_connection_on(path: Path, k
             assert front.is_open()
 
 
+@pytest.mark.alone  # it has to be fast
 def test_leaving_discards_a_body_before_it_hands_the_connection_on(path: Path, kept: KeptQueue) -> None:
     with driving(path, hello, kept=kept) as running, Front(path) as front:
         front.send(head_of(keep=True, REQUEST_METHOD="POST", CONTENT_LENGTH="4"))
@@ -195,6 +196,7 @@ running.thread.join()
 """
 
 
+@pytest.mark.alone  # it measures
 def test_process_without_descriptors_waits_without_a_busy_loop_and_recovers(path: Path) -> None:
     with listening(path) as listener:
         child = subprocess.Popen(
