@@ -221,6 +221,8 @@ def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
         raise ValueError(f'"{value}" is no umask; write three octal digits after a 0, as in "0027"')
     elif field.metadata.get("rlimit"):
         _check_limits(value, field)
+    elif field.name in ("error_log", "access_log", "slowlog") and value == "syslog":
+        raise ValueError('syslog is not written to; write a path, or "stderr", which systemd passes on to the journal')
     elif field.name in ("listen_allowed_clients", "status_listen_allowed_clients"):
         for client in value:
             _check_ip(client)
