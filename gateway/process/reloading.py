@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import log
+from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import ListenError
 from gateway.process.policy import NEVER
 from gateway.process.setup import Setup, Setups
@@ -63,6 +64,7 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
                 continue
             with _apart(changes, pool, running.get(pool)):
                 _check_user(settings, pool)
+                _check_addresses(settings, pool, running)
                 if pool not in running:
                     changes.added[pool] = Setups(pool, settings.pools[pool], settings.of_pool(pool))
                 elif not only_changed or _is_changed(settings, pool, running[pool]):
@@ -98,6 +100,17 @@ def _check_user(settings: Settings, pool: str) -> None:
     """Root is nobody's default; the main file's pools have been looked at before (`serving.refuse_root`)."""
     if pool in settings.files and os.geteuid() == 0 and not settings.pools[pool].user:
         raise ConfigError('user is missing, and gateway runs as root: name one, as in user = "www-data"')
+
+
+def _check_addresses(settings: Settings, pool: str, running: Mapping[str, Setups]) -> None:
+    """What another pool listens on is its own until a reload has taken it away there; systemd's may be shared."""
+    for address in map(parse_address, settings.pools[pool].listen):
+        for other, setups in running.items():
+            taken = other != pool and address in [listener.address for listener in setups.current.listeners]
+            if taken and not isinstance(address, InheritedAddress):
+                raise ConfigError(
+                    f"listen: {address} is the pool {other}'s as it runs; let one reload take it away there"
+                )
 
 
 def _is_changed(settings: Settings, pool: str, running: Setups) -> bool:

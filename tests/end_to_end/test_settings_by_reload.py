@@ -258,6 +258,20 @@ def test_code_that_cannot_be_loaded_leaves_the_old_settings_in_force(settings: S
         assert not other.exists()
 
 
+def test_an_address_goes_from_one_pool_to_another_by_two_reloads(settings: Settings) -> None:
+    other = settings.place / "other.sock"
+    with serving(settings):
+        change(settings, listen=str(other))
+        shop = add_site(settings, "shop", "blue", listen=str(settings.socket))
+        assert shop != settings.socket
+        code, said = reload(settings)
+        told = f"sites/shop.toml: pools.shop: listen: {settings.socket} is the pool main's as it runs; let one reload"
+        assert (code, told in said) == (1, True)
+        assert environment(other)
+        assert reload(settings) == (0, "")
+        assert environment(settings.socket)["COLOUR"] == "blue"
+
+
 def test_permissions_and_queue_of_a_listener_change_where_it_stays(settings: Settings) -> None:
     with serving(settings):
         inode = settings.socket.stat().st_ino
