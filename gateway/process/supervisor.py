@@ -8,6 +8,7 @@ and USR2 reload, USR1 opens the log files anew (PHP-FPM's meanings); TTIN and TT
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import os
 import selectors
@@ -82,7 +83,8 @@ class Master:
         else:
             self._pools += [self._runner(name, setups) for name, setups in set_up(settings).items()]
         self._announcer = Announcer(self._notifier, [pool.name for pool in self._pools], handed and handed["announcer"])
-        self._console = Console(settings, self, self._status, handed and handed["console"])
+        running = dataclasses.replace(settings, pools={pool.name: pool.setups.current.pool for pool in self._pools})
+        self._console = Console(running, self, self._status, handed and handed["console"])
         resources.callback(self._console.close)
         if settings.gateway.control:
             self._callers = Callers(settings.gateway.control, self, self._obey, handed and handed["callers"])
@@ -165,8 +167,7 @@ class Master:
 
     def _judge_first_loads(self) -> None:
         """Give up if at the very first start not one application of any pool could be loaded."""
-        undecided = self._stopping or self._reloads or any(pool.first_load is None for pool in self._pools)
-        if self._judged or undecided:
+        if self._judged or self._stopping or self._reloads or any(pool.first_load is None for pool in self._pools):
             return
         self._judged = True
         if not any(pool.first_load for pool in self._pools):

@@ -210,6 +210,16 @@ def test_a_site_that_asks_for_the_impossible_at_the_start_is_left_out(settings: 
         assert environment(shop)["COLOUR"] == "blue"
 
 
+def test_the_console_does_not_belong_to_a_site_that_is_left_out(settings: Settings) -> None:
+    add_site(settings, "a", user="nobody-of-this-name")
+    blog = add_site(settings, "blog")
+    gateway = {"control": str(settings.control), "status_listen": f"{settings.place}/status.sock"}
+    settings.file.write_text(json.dumps({"gateway": gateway, "include": ["sites/*.toml"]}))
+    with serving(settings):
+        assert environment(blog)
+        assert run("request", settings.place / "status.sock", "/ping").stdout.endswith("pong")
+
+
 def test_a_site_without_a_user_is_left_out_where_root_starts_it(settings: Settings) -> None:
     add_site(settings, "shop", user="")
     with serving(settings) as master:
