@@ -130,8 +130,8 @@ class Inquirer:
         """Read one answer with its number; None at the end of the channel. Raises BlockingIOError."""
         try:
             message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1)
-        except ConnectionResetError:
-            return None
+        except ConnectionResetError:  # told once, before what the master has said: it ended with a question unread
+            message, fds, _, _ = socket.recv_fds(self._socket, _LONGEST_MESSAGE, 1)
         if not message:
             return None
         with open(fds[0], "rb") as file:

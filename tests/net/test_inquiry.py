@@ -8,6 +8,7 @@ import select
 import socket
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -101,6 +102,24 @@ def test_a_last_word_that_the_driver_has_read_is_remembered(ends: tuple[socket.s
     master.close()
     assert console.recv(64) == b""
     assert [console.status() for _ in range(2)] == [{"said": "at last"}] * 2
+
+
+def test_a_last_word_is_heard_though_the_question_was_not(
+    ends: tuple[socket.socket, Inquirer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a channel with something unread is an error, which is told before what was said."""
+    master, console = ends
+    wait = select.select
+
+    def end(*arguments: Any) -> Any:
+        """Let the master end the channel between the question and the wait for its answer."""
+        if master.fileno() >= 0:
+            inquiry.answer(master, inquiry.LAST_WORD, {"said": "at last"})
+            master.close()
+        return wait(*arguments)
+
+    monkeypatch.setattr(inquiry.select, "select", end)
+    assert console.status() == {"said": "at last"}
 
 
 def test_a_question_that_was_asked_before_the_last_word_is_answered(ends: tuple[socket.socket, Inquirer]) -> None:
