@@ -127,9 +127,8 @@ class PoolRunner:
 
     def reopen_logs(self) -> str:
         """Open the log files anew by their names, for the workers as well; return what went wrong, or ""."""
-        return "; ".join(
-            filter(None, (self._logs.reopen(self._workers.values()), self._lookout.deadlines.slowlog.reopen()))
-        )
+        reasons = self._logs.reopen(self._workers.values()), self._lookout.deadlines.slowlog.reopen()
+        return "; ".join(filter(None, reasons))
 
     def terminate(self) -> None:
         """Stop at once."""

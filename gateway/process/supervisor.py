@@ -272,9 +272,8 @@ class Master:
             status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
             if (killed or ended.si_status) and self.owns(ended.si_pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(
-                        ended.si_pid, signal.SIGKILL
-                    )  # what it has started; the number is its own until it is reaped
+                    # What it has started; the number is its own until it is reaped.
+                    os.killpg(ended.si_pid, signal.SIGKILL)
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
                 self._console.reaped(ended.si_pid, status)
