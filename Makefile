@@ -10,7 +10,7 @@
 
 PYTHON ?= python3
 BIN = .venv/bin
-TWIN = gateway/protocol/_records.c gateway/protocol/_names.h
+IN_C = $(wildcard gateway/*/_*.[ch])
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: run test sanitize bench bench-reload faults programs
@@ -42,12 +42,12 @@ faults: programs .venv/test.stamp
 programs:
 	@PYTHON=$(PYTHON) tests/install-programs
 
-.venv/run.stamp: pyproject.toml $(TWIN) | $(BIN)/python
+.venv/run.stamp: pyproject.toml $(IN_C) | $(BIN)/python
 	@echo "installing gateway into .venv"
 	@$(PIP) --editable .
 	@touch $@
 
-.venv/test.stamp: pyproject.toml $(TWIN) | $(BIN)/python
+.venv/test.stamp: pyproject.toml $(IN_C) | $(BIN)/python
 	@echo "installing gateway and what its tests need into .venv"
 	@$(PIP) --editable '.[test]'
 	@touch $@ .venv/run.stamp

@@ -88,7 +88,7 @@ def test_sdist_holds_every_file(distributions: tuple[Path, Path]) -> None:
     with tarfile.open(distributions[1]) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     wanted = {path for path, _ in expected_files()} | {"pyproject.toml", "README.md", "LICENSE"}
-    wanted |= {"gateway/protocol/_records.c", "gateway/protocol/_names.h"}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "gateway").rglob("_*.[ch]")}
     assert wanted - names == set()
 
 
@@ -110,7 +110,9 @@ def test_with_a_compiler_the_wheel_holds_the_twin_for_every_python(
     with zipfile.ZipFile(path) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         wheel.extractall(tmp_path / "installed")
-    assert names - {inside for _, inside in expected_files()} == {"gateway/protocol/_records.abi3.so"}
+    assert names - {inside for _, inside in expected_files()} == {
+        f"gateway/{name}.abi3.so" for name in ("net/_quick", "process/_row", "protocol/_records")
+    }
     script = "from gateway.protocol import fastcgi; print(fastcgi.decode_params.__module__)"
     for value, module in (("", "twin"), ("1", "records")):
         environment = {**ENVIRONMENT, "GATEWAY_PURE": value, "PYTHONPATH": str(tmp_path / "installed")}

@@ -141,6 +141,11 @@ class FastCGIConnection:
             events.append(Violation(str(error)))
         return events
 
+    def adopt_whole(self, keep_conn: bool) -> None:
+        """Have request 1 active, as after a read of all of it that somebody else has done."""
+        self._discarded.discard(1)
+        self._requests[1] = _Request(_RESPONDER, keep_conn, _COMPLETE)
+
     def receive_eof(self) -> list[Event]:
         """See `events.Connection`."""
         if self._closed:

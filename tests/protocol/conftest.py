@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from gateway.protocol import fastcgi, headers, records, scgi
-from tests.protocol.compiling import compile_twin, load_twin
+from tests.compiling import compile_twin, load_twin
 
 PYTHON = SimpleNamespace(
     decode_params=records.decode_params,

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.protocol import headers, records
 from gateway.protocol.events import Limits, ProtocolError, RequestHead
-from tests.protocol.compiling import compile_twin, load_twin, load_with
+from tests.compiling import compile_twin, load_twin, load_with
 from tests.protocol.reading import cut, read
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from gateway.protocol import headers, records
 from gateway.protocol.events import Limits
-from tests.protocol.compiling import PROTOCOL, load_twin, load_with
+from tests.compiling import PROTOCOL, load_twin, load_with
 from tests.protocol.differential import SAMPLES, Comparison, mutate
 from tests.protocol.reading import cut
 

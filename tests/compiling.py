@@ -1,4 +1,4 @@
-"""Compiles the twin in C, so that the tests need no installation, and loads the protocol's modules on either side.
+"""Compiles what is in C, so that the tests need no installation, and loads the protocol's modules on either side.
 
 TWIN_CFLAGS adds flags for the compiler, such as those of a sanitizer.
 """
@@ -19,18 +19,25 @@ import pytest
 import gateway.protocol
 
 PROTOCOL = Path(gateway.protocol.__file__ or "").parent
-STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion"]
+QUICK = PROTOCOL.parent / "net" / "_quick.c"
+ROW = PROTOCOL.parent / "process" / "_row.c"
+STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wshadow", "-Wconversion", "-Wno-sign-conversion"]
 
 
-def compile_twin(folder: Path) -> Path:
-    """The extension in `folder`, of the sources of this checkout; no warning is accepted."""
-    target = folder / "_records.abi3.so"
+def compile_extension(source: Path, folder: Path) -> Path:
+    """An extension in `folder`, of the sources of this checkout; no warning is accepted."""
+    target = folder / f"{source.stem}.abi3.so"
     compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
     flags = ["-O2", "-g", "-fPIC", "-shared", *STRICT, *shlex.split(os.environ.get("TWIN_CFLAGS", ""))]
-    command = [*compiler, *flags, f"-I{sysconfig.get_path('include')}", str(PROTOCOL / "_records.c"), "-o", str(target)]
+    command = [*compiler, *flags, f"-I{sysconfig.get_path('include')}", str(source), "-o", str(target)]
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     subprocess.run(command, check=True, timeout=100, env=environment)
     return target
+
+
+def compile_twin(folder: Path) -> Path:
+    """That of the protocols."""
+    return compile_extension(PROTOCOL / "_records.c", folder)
 
 
 def load(name: str, path: Path) -> ModuleType:
