@@ -108,6 +108,7 @@ class Lookout:
     def worker_ended(self, worker: WorkerHandle, cause: str) -> None:
         """Keep what a worker has counted, and what it ended of."""
         self._statistics.worker_ended(worker.counts(), cause)
+        worker.board.leave(worker.slot)
 
     def lose_line(self) -> None:
         """The access log has not taken a line of the master's."""

@@ -1,7 +1,7 @@
 """What each worker is doing and has done: a file in memory with a slot for each worker of a generation, written by the
 worker, read but never trusted by the master.
 
-    header   stale │ used │ accepted …                      one word for each thread of each slot
+    header   stale │ used │ accepted, idle │ …               two words for each thread of each slot
     slot     row of the first thread │ row of the second …  rounded up to pages, so that a worker maps its own alone
     row      words │ text of the request │ counters
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib
 import mmap
 import os
 import struct
@@ -44,7 +45,8 @@ _BUCKETS = len(BOUNDS) + 1
 _RUN = _COUNTERS_START // 8  # the first word of each kind of counter
 _WAIT = _RUN + _BUCKETS
 _ANSWERS = _WAIT + _BUCKETS  # by host, and by class of the status within it
-_STALE, _USED, _ACCEPTED = range(3)  # words of the header
+_STALE, _USED, _ACCEPTED, _IDLE = range(4)  # words of the header; the last two of the first thread
+_PER_THREAD = 2  # of them
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in BOUNDS)
 _READ_ATTEMPTS = 20
 _FIELDS = 6  # of the text
@@ -122,7 +124,7 @@ class Layout:
     @property
     def header(self) -> int:
         """Bytes of the header."""
-        return _whole_pages((_ACCEPTED + SLOTS * self.threads) * 8)
+        return _whole_pages((_ACCEPTED + _PER_THREAD * SLOTS * self.threads) * 8)
 
     def start(self, slot: int) -> int:
         """Where a slot begins."""
@@ -136,13 +138,25 @@ def _whole_pages(size: int) -> int:
 class Slot:
     """The worker's side: the rows of its threads."""
 
+    rows: tuple[Row, ...]
+
     def __init__(self, fd: int, index: int, layout: Layout) -> None:
         header = memoryview(mmap.mmap(fd, layout.header)).cast("Q")
         view = memoryview(mmap.mmap(fd, layout.slot, offset=layout.start(index)))
         self.rows = tuple(
-            Row(view[n * layout.row : (n + 1) * layout.row], header, index * layout.threads + n)
+            row_type()(view[n * layout.row : (n + 1) * layout.row], header, index * layout.threads + n)
             for n in range(layout.threads)
         )
+
+
+def row_type() -> type[Row]:
+    """`Row`, or where it was built and wanted the one in C (`_row.c`), which does the same in a tenth of the time."""
+    try:
+        importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
+        from gateway.process import _row
+    except ImportError:
+        return Row
+    return _row.Row if _row.LAYOUT == (_WORDS, _COUNTERS_START, _CLASSES, _BOUNDS_NS) else Row
 
 
 class Row:
@@ -150,7 +164,7 @@ class Row:
 
     def __init__(self, view: memoryview, header: memoryview, number: int) -> None:
         self._header = header
-        self._number = _ACCEPTED + number
+        self._number = _ACCEPTED + _PER_THREAD * number
         self._words = view.cast("Q")
         self._view = view
         self._text = view[_TEXT_START:_COUNTERS_START]
@@ -163,6 +177,7 @@ class Row:
         words[_SINCE] = time.monotonic_ns()
         words[_PID] = os.getpid()
         words[_SEQUENCE] = sequence + 1
+        header[self._number + 1] = 1
 
     def accepted(self) -> bool:
         """A connection was taken from a listen queue; say whether it is known to have waited there for too long.
@@ -172,7 +187,15 @@ class Row:
         header = self._header
         header[self._number] += 1
         stale = header[_STALE]
-        return bool(stale) and sum(header[_ACCEPTED : _ACCEPTED + min(header[_USED], len(header))]) <= stale
+        return bool(stale) and sum(self._others(_ACCEPTED)) <= stale
+
+    def others_idle(self) -> bool:
+        """Say whether a thread of another row waits for work; one that was killed while it did counts for a while."""
+        return sum(self._others(_IDLE)) > self._header[self._number + 1]
+
+    def _others(self, word: int) -> memoryview:
+        """A word of all threads that have been used, of this one too."""
+        return self._header[word : _ACCEPTED + _PER_THREAD * min(self._header[_USED], len(self._header)) : _PER_THREAD]
 
     def begin(self, environ: Mapping[str, Any], host: str) -> None:
         """A request begins to run."""
@@ -190,6 +213,7 @@ class Row:
         _BEGIN.pack_into(self._view, _BUSY * 8, 1, since, *sums, len(text), size)
         self._text[: len(text)] = text
         words[_SEQUENCE] = sequence + 2
+        self._header[self._number + 1] = 0
 
     def end(self, label: int, status: int, waited: float | None) -> None:
         """A request is over: the label of its host, its status, and for how many seconds it waited before, if known."""
@@ -211,6 +235,7 @@ class Row:
         sums = self._requests, self._lasted, self._run_sum, self._wait_sum
         _END.pack_into(self._view, _BUSY * 8, 0, now, *sums)
         words[_SEQUENCE] = sequence + 2
+        self._header[self._number + 1] = 1
 
     def shed(self) -> None:
         """A request was answered 503 because it has waited for too long."""
@@ -274,8 +299,13 @@ class Scoreboard:
 
     def accepted(self) -> int:
         """How many connections all workers of the generation have taken from the listen queues."""
-        data = os.pread(self.fd, self._used * 8, _ACCEPTED * 8)
-        return sum(memoryview(data).cast("Q"))
+        data = os.pread(self.fd, self._used * 8 * _PER_THREAD, _ACCEPTED * 8)
+        return sum(memoryview(data).cast("Q")[::_PER_THREAD])
+
+    def leave(self, slot: int) -> None:
+        """The worker of a slot has ended, whatever its rows say."""
+        for thread in range(slot * self.layout.threads, (slot + 1) * self.layout.threads):
+            self._write((_IDLE + _PER_THREAD * thread) * 8, 0)
 
     def mean(self, slot: int, thread: int, requests: int) -> None:
         """Name the request that follows the first `requests` ones of a thread, for a signal to be about it.

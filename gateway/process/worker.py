@@ -30,6 +30,7 @@ from gateway.net.conversation import Board, Handler, Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.net.orders import Control
+from gateway.net.quick import QuickWay
 from gateway.process import interrupting
 from gateway.process.channel import Channel
 from gateway.process.foreman import Foreman
@@ -125,6 +126,10 @@ def driver_factory(
     """What makes the driver of each thread: all of them have the same listeners, kept queue and access log."""
 
     def make(control: Control, board: Board, handler: Handler, interruption: Interruption | None = None) -> Driver:
+        interruption = interruption or Interruption()
+        quick = None
+        if handler is dispatcher and pool.protocol == "fastcgi":
+            quick = QuickWay.maker(dispatcher, board, interruption, access, pool.queue_timeout)
         return Driver(
             listeners,
             control,
@@ -137,6 +142,7 @@ def driver_factory(
             access=access,
             allowed=allowed_clients(pool),
             interruption=interruption,
+            quick=quick,
         )
 
     return make
