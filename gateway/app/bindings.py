@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway import settings
@@ -198,6 +198,20 @@ class Bindings(Generic[T]):
                 return found
         ports = self._hosts.get("*")
         return None if ports is None else _find_port(ports, port, path)
+
+    def find_for_all_paths(self, host: str, port: int | None) -> T | None:
+        """The target for a canonical host and a port if every path has the same one, by a binding without a path."""
+        ports = [self._hosts.get(host), *self._ports_of_suffixes(host), self._hosts.get("*")]
+        bound = (paths for each in ports if each for paths in (each.get(port), each.get(None)) if paths)
+        first = next(bound, None)
+        if first is None or first.longest or (found := first.targets.get("")) is None or found[1]:
+            return None
+        return found[0]
+
+    def _ports_of_suffixes(self, host: str) -> Iterator[dict[int | None, _Paths[T]] | None]:
+        while (dot := host.find(".")) >= 0:
+            host = host[dot + 1 :]
+            yield self._suffixes.get(host)
 
     def _find_suffix(self, host: str, port: int | None, path: str) -> tuple[T, str] | None:
         dot = host.find(".")

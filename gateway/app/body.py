@@ -26,6 +26,15 @@ class RequestBody:
         self._held = b""
         self._position = 0
 
+    @classmethod
+    def whole(cls, data: bytes = b"") -> RequestBody:
+        """A body that is all there, whose end is known."""
+        body = cls.__new__(cls)
+        body._remaining = body._position = 0
+        body._limit = sys.maxsize
+        body._held = data
+        return body
+
     def read(self, size: int | None = -1, /) -> bytes:
         """`size` bytes, fewer only at the end; all that is left when it is negative or None."""
         wanted = sys.maxsize if size is None or size < 0 else size

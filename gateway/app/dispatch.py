@@ -6,20 +6,23 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway import settings
 from gateway.app.answer import REASONS
 from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
-from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path
+from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path, server_name
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import Exchange
 from gateway.app.loader import LoadError, load
-from gateway.app.wsgi import Application, FileWrapper, Result, refuse, run
+from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
 from gateway.protocol.events import RequestHead
 
 Log = Callable[[str], None]
+
+_MOST_HOSTS = 1_000  # that are known to the quick way at a time, and
+_MOST_PORTS = 16  # of each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +45,16 @@ class Failure:
     name: str
     message: str
     traceback: str = ""
+
+
+class Known(NamedTuple):
+    """What is bound to a host and port for every path, and is not to be looked for again."""
+
+    application: Application
+    name: str
+    label: int
+    host: str  # in canonical form
+    server_name: str  # for a request without SERVER_NAME
 
 
 class Dispatcher:
@@ -77,11 +90,14 @@ class Dispatcher:
             "gateway.pool": pool,
         }
         self._bindings = Bindings(entries)
+        # For the quick way (`net.quick`): what is known of hosts, by HTTP_HOST and SERVER_PORT.
+        self.hosts: dict[str, dict[str, Known]] = {}
+        self.notes_hosts = False
         self.errors = errors
         self._log = log
-        self._port_from = port_from
+        self.port_from = port_from
         self._unknown_host = unknown_host
-        self._max_body = max_body or sys.maxsize
+        self.max_body = max_body or sys.maxsize
 
     def handle(self, head: RequestHead, exchange: Exchange) -> Result:
         """Answer one request. Raises nothing."""
@@ -90,18 +106,26 @@ class Dispatcher:
             application = self._prepare(environ, head, exchange)
         except Rejected as error:
             return self.refuse(error.status, error.reason, exchange, head_only=environ.get("REQUEST_METHOD") == "HEAD")
+        return self._run(exchange, run, application, environ, exchange)
+
+    def go_on(self, response: Response, environ: dict[str, Any], outcome: Any) -> Result:
+        """See `wsgi.go_on`. Raises nothing."""
+        return self._run(response.exchange, go_on, response, environ, outcome)
+
+    def _run(self, exchange: Exchange, answer: Callable[..., Result], *arguments: Any) -> Result:
+        """Let what is printed meanwhile go to the front-end as well."""
         errors = self.errors
-        errors.exchange = exchange
+        before, errors.exchange = errors.exchange, exchange
         try:
-            return run(application, environ, exchange, log=self._log)
+            return answer(*arguments, errors, self._log)
         finally:
             errors.flush()
-            errors.exchange = None
+            errors.exchange = before
 
     def _prepare(self, environ: dict[str, Any], head: RequestHead, exchange: Exchange) -> Application:
         """Complete the environ and find who gets it. Raises Rejected."""
         normalise(environ, head.repeats, len(self.base), plain=head.plain)
-        host, port = host_and_port(environ, self._port_from)
+        host, port = host_and_port(environ, self.port_from)
         path, prefix = request_path(environ)
         found = self._bindings.find(host, port, path)
         if found is None:
@@ -113,11 +137,30 @@ class Dispatcher:
         environ["gateway.application"] = site.name
         length = environ.get("CONTENT_LENGTH")
         size = None if length is None else int(length)
-        if size is not None and size > self._max_body:
-            raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self._max_body}")
-        environ["wsgi.input"] = RequestBody(exchange, size, self._max_body)
+        if size is not None and size > self.max_body:
+            raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self.max_body}")
+        environ["wsgi.input"] = RequestBody(exchange, size, self.max_body)
         exchange.begin(environ, host, site.label)
+        if self.notes_hosts:
+            self._note(environ, host, port)
         return site.application
+
+    def _note(self, environ: dict[str, Any], host: str, port: int) -> None:
+        """Let the quick way know what is bound to a host as it is written, if that is the same for each path.
+
+        What there is to be known is the clients' to choose, so it is forgotten before it becomes much.
+        """
+        site = self._bindings.find_for_all_paths(host, port)
+        text = environ.get("HTTP_HOST")
+        if site is None or site.application is None or text is None:
+            return
+        if len(self.hosts) >= _MOST_HOSTS:
+            self.hosts.clear()
+        known = Known(site.application, site.name, site.label, host, server_name(environ))
+        ports = self.hosts.setdefault(text, {})
+        if len(ports) >= _MOST_PORTS:
+            ports.clear()
+        ports[environ["SERVER_PORT"]] = known
 
     def refuse(self, status: int, reason: str, exchange: Exchange, *, head_only: bool = False) -> Result:
         """Answer without any application; `reason` is for the log alone. Raises nothing."""

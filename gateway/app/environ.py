@@ -121,14 +121,14 @@ def _complete(params: dict[str, Any]) -> None:
     if params.get("SERVER_PORT", "0") in ("", "0"):  # on a Unix socket nginx sends "", lighttpd 1.4.69 "0"
         params["SERVER_PORT"] = "443" if params["wsgi.url_scheme"] == "https" else "80"
     if not params.get("SERVER_NAME"):
-        params["SERVER_NAME"] = _server_name(params)
+        params["SERVER_NAME"] = server_name(params)
     uri = params.get("REQUEST_URI")
     if not uri:
         uri = params["REQUEST_URI"] = _request_uri(params)
     params.setdefault("QUERY_STRING", uri.partition("?")[2])
 
 
-def _server_name(params: dict[str, Any]) -> str:
+def server_name(params: dict[str, Any]) -> str:
     """The host of the request, else the address it came to, else localhost: never empty (PEP 3333)."""
     for text in (params.get("HTTP_HOST", ""), params.get("SERVER_ADDR", "")):
         name = re.sub(r":[0-9]*\Z", "", text) if text.count(":") == 1 or text.startswith("[") else text

@@ -5,13 +5,19 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable
-
-from gateway.app.exchange import Exchange
+from typing import Protocol
 
 _LONGEST_LINE = 8_192  # characters; a longer one becomes several records
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != ord("\t")} | {
     code: f"\\u{code:04x}" for code in (0x2028, 0x2029)
 }
+
+
+class FrontEnd(Protocol):
+    """What takes a line for the front-end's error log (`exchange.Exchange`)."""
+
+    def stderr(self, text: str, /) -> None:
+        """Take one line. Never raises."""
 
 
 class _Line:
@@ -20,7 +26,7 @@ class _Line:
     __slots__ = ("exchange", "lock", "text")
 
     def __init__(self) -> None:
-        self.exchange: Exchange | None = None
+        self.exchange: FrontEnd | None = None
         self.text = ""
         # Reentrant, because a signal handler may print while its thread is in the middle of printing.
         self.lock = threading.RLock()
@@ -38,7 +44,7 @@ class ErrorStream(io.TextIOBase):
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
-        self._shared = _Line()
+        self.shared = _Line()  # of all threads that have none of their own
         self._own: dict[int, _Line] = {}  # by thread
 
     def enter(self) -> None:
@@ -46,16 +52,16 @@ class ErrorStream(io.TextIOBase):
         self._own[threading.get_ident()] = _Line()
 
     @property
-    def exchange(self) -> Exchange | None:
+    def exchange(self) -> FrontEnd | None:
         """The request that the calling thread runs."""
         return self._line().exchange
 
     @exchange.setter
-    def exchange(self, exchange: Exchange | None) -> None:
+    def exchange(self, exchange: FrontEnd | None) -> None:
         self._line().exchange = exchange
 
     def _line(self) -> _Line:
-        return self._own.get(threading.get_ident(), self._shared) if self._own else self._shared
+        return self._own.get(threading.get_ident(), self.shared) if self._own else self.shared
 
     def fileno(self) -> int:
         """Where the error log is as well: child processes and faulthandler write there without this stream."""
@@ -91,7 +97,7 @@ class ErrorStream(io.TextIOBase):
         """Flush: the stream outlives every application that closes it."""
         self.flush()
 
-    def _emit(self, line: str, exchange: Exchange | None) -> None:
+    def _emit(self, line: str, exchange: FrontEnd | None) -> None:
         escaped = line.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode()
         for start in range(0, len(escaped) or 1, _LONGEST_LINE):
             part = escaped[start : start + _LONGEST_LINE]

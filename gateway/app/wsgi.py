@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, TextIO
 
 from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
@@ -37,6 +37,12 @@ class Result:
     size: int = field(default=0, compare=False)
 
 
+class Raised(NamedTuple):
+    """What an application has raised, where it stands for what one has returned."""
+
+    error: BaseException
+
+
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -57,7 +63,7 @@ class FileWrapper:
             yield block
 
 
-class _Response:
+class Response:
     """One answer, while the application makes it."""
 
     __slots__ = ("_sent", "excess", "exchange", "finished", "head", "head_only", "started")
@@ -175,15 +181,49 @@ def _wrong_chunk(chunk: object) -> WSGIError:
     return WSGIError(f"the application made a chunk of type {type(chunk).__name__}, not bytes")
 
 
-def run(application: Application, environ: dict[str, Any], exchange: Exchange, *, log: Callable[[str], None]) -> Result:
+def run(
+    application: Application,
+    environ: dict[str, Any],
+    exchange: Exchange,
+    errors: TextIO,
+    log: Callable[[str], None],
+) -> Result:
     """Answer one request with `application`. Raises nothing: what the application does wrong is logged and answered.
 
-    `log` takes one line; tracebacks go to the environ's `wsgi.errors`. The close() of the body is called once, always.
+    `log` takes one line; tracebacks go to `errors`. The close() of the body is called once, always.
     """
-    errors = environ["wsgi.errors"]
-    response = _Response(exchange, environ["REQUEST_METHOD"] == "HEAD")
-    current = exchange.interruption
-    current.raised = None
+    response = Response(exchange, environ["REQUEST_METHOD"] == "HEAD")
+    exchange.interruption.raised = None
+    return _answer(response, environ, application, errors, log)
+
+
+def go_on(
+    response: Response,
+    environ: dict[str, Any],
+    outcome: Any,
+    errors: TextIO,
+    log: Callable[[str], None],
+) -> Result:
+    """Go on where an application that was given `response.start_response` has returned `outcome`, or raised what
+    that is: `Raised`. See `run`.
+    """
+
+    def returned(environ: dict[str, Any], start_response: Any) -> Any:
+        if isinstance(outcome, Raised):
+            raise outcome.error
+        return outcome
+
+    return _answer(response, environ, returned, errors, log)
+
+
+def _answer(
+    response: Response,
+    environ: dict[str, Any],
+    application: Application,
+    errors: TextIO,
+    log: Callable[[str], None],
+) -> Result:
+    current = response.exchange.interruption
     try:
         current.allowed = True
         body = application(environ, response.start_response)
@@ -217,7 +257,7 @@ def request_line(environ: dict[str, Any]) -> str:
     return f"{environ.get('REQUEST_METHOD')} {environ.get('HTTP_HOST', '')}{environ.get('REQUEST_URI')}"
 
 
-def _answer_failure(error: BaseException, response: _Response) -> Result:
+def _answer_failure(error: BaseException, response: Response) -> Result:
     """Answer 500, or what the error asks for, when nothing was sent; a cut body is nobody's to answer."""
     if response.started or isinstance(error, BodyCutShort):
         return response.result(complete=False)

@@ -40,6 +40,11 @@ class Acceptor:
         return fd in self._listeners
 
     @property
+    def on_unix_sockets(self) -> tuple[int, ...]:
+        """Those whose peers need no admission: the permissions of their file decide."""
+        return tuple(fd for fd, (_, family, _, _) in self._listeners.items() if family == socket.AF_UNIX)
+
+    @property
     def descriptors(self) -> tuple[int, ...]:
         """Those of the listeners."""
         return tuple(self._listeners)
@@ -51,6 +56,12 @@ class Acceptor:
             self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._watching = True
 
+    def step_back(self) -> None:
+        """Be woken after all others who wait (epoll(7): exclusive wake-ups go to the first who has begun to)."""
+        if self._watching:
+            self.forget()
+            self.watch()
+
     def forget(self) -> None:
         """Be woken no longer."""
         self.resumes = 0.0
@@ -59,19 +70,19 @@ class Acceptor:
                 self._epoll.unregister(fd)
         self._watching = False
 
-    def accept(self, fd: int) -> tuple[socket.SocketType, Peer] | None:
-        """Take one connection; None when there was none for this worker."""
+    def accept(self, fd: int) -> tuple[socket.SocketType, Peer]:
+        """Take one connection. Raises OSError where there is none for this worker, or none can be taken."""
         listener, family, kind, protocol = self._listeners[fd]
-        try:
-            connection, peer = listener._accept()  # type: ignore[attr-defined] # what accept() of any Python is made of
-            return socket.SocketType(family, kind, protocol, connection), peer
-        except OSError as error:
-            if error.errno in _EXHAUSTED and self._watching:
-                # The connection stays queued, and asking again at once would spin.
-                log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE:g} s", log.Level.WARNING)
-                self.forget()
-                self.resumes = time.monotonic() + _PAUSE
-            return None
+        connection, peer = listener._accept()  # type: ignore[attr-defined] # what accept() of any Python is made of
+        return socket.SocketType(family, kind, protocol, connection), peer
+
+    def rest(self, error: OSError) -> None:
+        """Watch no more for a moment where accepting has failed for want of descriptors or memory."""
+        if error.errno in _EXHAUSTED and self._watching:
+            # The connection stays queued, and asking again at once would spin.
+            log.line(f"cannot accept: {error.strerror}; trying again in {_PAUSE:g} s", log.Level.WARNING)
+            self.forget()
+            self.resumes = time.monotonic() + _PAUSE
 
     def admit(self, sock: socket.SocketType, peer: Peer) -> Stream | None:
         """Let a connection in, or close that of somebody who may not connect."""

@@ -15,6 +15,10 @@ class NoBoard:
         """Nobody knows how long connections have waited."""
         return False
 
+    def others_idle(self) -> bool:
+        """There are no others."""
+        return False
+
     def begin(self, environ: Mapping[str, Any], host: str) -> None:
         """Nothing to note."""
 

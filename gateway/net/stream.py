@@ -29,7 +29,7 @@ class StreamClosed(OSError):
 class Stream:
     """A connected, blocking socket that is only read and written without blocking, and waited for by poll(2)."""
 
-    __slots__ = ("fd", "is_local", "is_tcp", "socket")
+    __slots__ = ("fd", "hang_up_events", "is_local", "is_tcp", "socket")
 
     def __init__(self, sock: socket.SocketType, peer: Peer = "") -> None:
         """`peer` is its address, as accept() returns it."""
@@ -38,6 +38,8 @@ class Stream:
         self.socket = sock
         self.fd = sock.fileno()
         self.is_tcp = isinstance(peer, tuple)
+        # A Unix socket tells unasked when both directions are closed. TCP tells of the peer's sending direction alone.
+        self.hang_up_events = select.POLLRDHUP if self.is_tcp else 0
         self.is_local = not isinstance(peer, tuple) or peer[0].startswith(_LOOPBACK)
 
     def receive_now(self) -> bytes | None:
@@ -102,3 +104,8 @@ class Stream:
         waiter = select.poll()
         waiter.register(self.fd, event)
         return bool(waiter.poll(seconds * 1000))
+
+
+def unix_stream(fd: int) -> Stream:
+    """A connection that was accepted from a Unix socket."""
+    return Stream(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd))

@@ -59,8 +59,8 @@ def test_a_long_partial_line_is_not_held() -> None:
     stream = ErrorStream(log.append)
     for _ in range(1024):
         stream.write("x" * 1024)
-        assert len(stream._shared.text) <= 8192
-    assert sum(map(len, log)) + len(stream._shared.text) == 1024 * 1024
+        assert len(stream.shared.text) <= 8192
+    assert sum(map(len, log)) + len(stream.shared.text) == 1024 * 1024
 
 
 def test_lines_go_to_the_front_end_while_a_request_runs() -> None:

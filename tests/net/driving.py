@@ -15,11 +15,13 @@ from typing import Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
+from gateway.app.interruption import Interruption
 from gateway.net.acceptor import IpAddress
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
+from gateway.net.quick import QuickWay
 from gateway.protocol import records
 from gateway.protocol.client import Ended, ResponseReader, Stderr, Stdout, Truncated, encode_request, encode_stdin
 from gateway.protocol.events import Role
@@ -35,14 +37,17 @@ hello = answering([b"hello"])
 
 
 class Board:
-    """Notes what became of requests: label, status, and for how long they waited. `stale`: all that is accepted is."""
+    """Notes what became of requests: label, status, and for how long they waited. `stale`: all that is accepted is;
+    `idle`: others wait for work.
+    """
 
-    def __init__(self, *, stale: bool = False) -> None:
+    def __init__(self, *, stale: bool = False, idle: bool = False) -> None:
         self.connections = 0
         self.begun: list[str] = []
         self.ended: list[tuple[int, int, float | None]] = []
         self.turned_away: list[str] = []
         self._stale = stale
+        self._idle = idle
 
     @property
     def requests(self) -> int:
@@ -51,6 +56,9 @@ class Board:
     def accepted(self) -> bool:
         self.connections += 1
         return self._stale
+
+    def others_idle(self) -> bool:
+        return self._idle
 
     def begin(self, environ: Mapping[str, Any], host: str) -> None:
         self.begun.append(environ["REQUEST_URI"])
@@ -79,15 +87,18 @@ class Running:
         allowed: Sequence[IpAddress] = (),
         max_body: int = 0,
         stale: bool = False,
+        idle: bool = False,
         queue_timeout: float = 0,
     ) -> None:
         self.log: list[str] = []
-        self.board = Board(stale=stale)
+        self.board = Board(stale=stale, idle=idle)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         site = Site("it", application)
         dispatcher = Dispatcher(
             [(Binding(), site)], errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body
         )
+        interruption = Interruption()
+        quick = QuickWay.maker(dispatcher, self.board, interruption, None, queue_timeout)
         engine = FastCGIConnection if protocol == "fastcgi" else SCGIConnection
         self._theirs = theirs
         self._driver = Driver(
@@ -100,6 +111,8 @@ class Running:
             gate=Gate(queue_timeout, protocol),
             kept=kept,
             allowed=allowed,
+            interruption=interruption,
+            quick=quick if protocol == "fastcgi" else None,
         )
         self._driver.watch()
         self.thread = threading.Thread(target=self._driver.run, daemon=True)

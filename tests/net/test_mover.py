@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.net.kept import KeptQueue
-from gateway.net.mover import _PATIENCE, Mover
+from gateway.net.mover import SHORTEST, Mover
 from tests.net.driving import Front, driving, head, stdin, whole
 from tests.waiting import wait_until
 
@@ -93,7 +93,7 @@ def test_of_several_that_are_ready_at_once_one_is_shared(tmp_path: Path) -> None
         start_response("200 OK", [])
         return [b"answer"]
 
-    with driving(tmp_path / "1", application, kept=queue), Front(tmp_path / "1") as starter:
+    with driving(tmp_path / "1", application, kept=queue, idle=True), Front(tmp_path / "1") as starter:
         fronts += [Front(tmp_path / "1") for _ in range(3)]
         assert [front.ask(keep=True).body for front in (*fronts, starter)] == [b"answer"] * 4
         before = queue.given
@@ -116,13 +116,26 @@ def test_a_worker_with_one_connection_has_no_thread_for_others(tmp_path: Path, k
 def test_a_request_that_ends_in_time_moves_nothing() -> None:
     moved = threading.Event()
     mover = Mover(moved.set)
-    for _ in range(1_000):
+    for request in range(1_000):
         began = time.monotonic_ns()
-        mover.begin()
+        mover.begin(request)
         mover.end()
         if moved.is_set():  # this machine has let another process run meanwhile
-            assert time.monotonic_ns() - began >= _PATIENCE
+            assert time.monotonic_ns() - began >= SHORTEST
             moved.clear()
-    mover.begin()
+    mover.begin("long")
+    assert moved.wait(10)
+    mover.end()
+
+
+def test_the_timer_rests_without_requests_and_ticks_again_with_them() -> None:
+    moved = threading.Event()
+    mover = Mover(moved.set)
+    mover.begin("one")
+    assert mover.armed
+    mover.end()
+    wait_until(lambda: not mover.armed)
+    moved.clear()
+    mover.begin("another")
     assert moved.wait(10)
     mover.end()

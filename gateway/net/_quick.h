@@ -1,0 +1,58 @@
+/* What the parts of `_quick.c` share: the state of the module, of a driver's quick way, and of the request on it. */
+
+#ifndef GATEWAY_QUICK_H
+#define GATEWAY_QUICK_H
+
+#include <Python.h>
+
+#include "../app/_environ.h"
+#include "../protocol/_decode.h"
+#include "../protocol/_frame.h"
+
+#define CHUNK 65536          /* bytes read at once, as by `stream.Stream` */
+#define LONGEST_ANSWER 65536 /* bytes of head and body that are sent from here */
+#define LONGEST_HEAD 16384
+
+typedef struct Answer Answer;
+
+/* Of a connection that is served from here: when it had its last answer, in seconds of the monotonic clock. */
+typedef struct {
+    int is_set;
+    double served;
+} Mark;
+
+/* A request on its way. */
+typedef struct {
+    int fd, keep_conn, head_only;
+    Py_ssize_t body_at, body_size;
+    PyObject *environ, *site;  /* `dispatch.Known`, borrowed */
+    PyObject *waited, *began;  /* seconds, or None; `accesslog.Began`, or None */
+} Request;
+
+typedef struct {
+    Names names;
+    EnvironNames environ;
+    PyObject *raised, *allowed, *text, *running, *armed, *moving; /* names of attributes */
+    PyTypeObject *answer_type;
+} State;
+
+typedef struct {
+    PyObject_HEAD
+    State *state; /* of the module, which the type holds */
+    PyObject *driver, *base, *hosts, *begin, *end, *accepted, *others_idle; /* the last four are methods of the board */
+    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body;
+    Limits limits;
+    long long max_body;
+    double queue_timeout;
+    int is_logged;
+    byte *in, *out;
+    int *listeners; /* on Unix sockets */
+    Py_ssize_t listener_count;
+    Mark *marks; /* by descriptor */
+    int mark_count;
+    unsigned long serial; /* of the last request that the mover was told of */
+    Request *request; /* that runs */
+    Answer *answer;   /* to it */
+} Quick;
+
+#endif

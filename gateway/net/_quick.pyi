@@ -1,0 +1,34 @@
+"""See `_quick.c`, and `quick`, which alone uses it."""
+
+from collections.abc import Callable
+from typing import Any
+
+class Quick:
+    def __new__(
+        cls,
+        driver: object,
+        base: dict[str, Any],
+        hosts: dict[str, Any],
+        begin: Callable[..., None],
+        end: Callable[..., None],
+        accepted: Callable[[], bool],
+        others_idle: Callable[[], bool],
+        mover: object,
+        interruption: object,
+        line: object,
+        request_path: Callable[..., Any],
+        mount: Callable[..., Any],
+        whole_body: Callable[[bytes], Any],
+        limits: tuple[int, int, int],
+        max_body: int,
+        queue_timeout: float,
+        is_logged: bool,
+        listeners: tuple[int, ...],
+        /,
+    ) -> Quick: ...
+    def serve(self, fd: int, trusts_stamp: bool, events: int, /) -> Any: ...
+    def wait(self, epoll: int, timeout: int, connections: int, /) -> list[tuple[int, int]] | tuple[int, Any]: ...
+    def mark(self, fd: int, marked: bool, /) -> None: ...
+    def served(self, fd: int, /) -> float: ...
+    def busy(self) -> int: ...
+    def stderr(self, text: str, /) -> None: ...

@@ -1,0 +1,108 @@
+"""The connections of a driver between its looks at them: which there are, when their time is over, and whom they are
+handed on to.
+"""
+
+from __future__ import annotations
+
+import select
+from dataclasses import dataclass
+
+from gateway.net.kept import KeptQueue
+from gateway.net.quick import QuickWay
+from gateway.net.stream import Stream
+from gateway.protocol.events import Connection
+
+NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Peer:
+    """One connection; `deadline` is on the monotonic clock."""
+
+    stream: Stream
+    connection: Connection
+    deadline: float
+    quick: bool = False  # nothing but whole requests has come, so that the next one may go the quick way
+    registered: bool = False
+    stale: bool = False  # its first request is known to have waited for too long
+    kept: bool = False  # has had a request and may be closed between two, if it must be
+    lingering: bool = False  # answered and shut down for writing: read to the end of the body, then closed
+    discarding: bool = False  # answered and to be kept: read to the end of the body first
+
+    @property
+    def is_between_requests(self) -> bool:
+        """Nothing of a request has been read, and nothing of one is still to come: others can serve it as well."""
+        return self.connection.idle and self.connection.between_requests
+
+
+class Peers(dict[int, Peer]):
+    """Peers by descriptor, those of them in the epoll set that are waited for."""
+
+    def __init__(self, epoll: select.epoll, kept: KeptQueue | None) -> None:
+        super().__init__()
+        self.fresh: dict[int, Peer] = {}  # those that have sent nothing yet
+        self.kept = kept  # to the workers that stay
+        self.quick: QuickWay | None = None
+        self.expiry = NEVER  # no deadline is earlier
+        self._epoll = epoll
+
+    def add(self, peer: Peer) -> Peer:
+        """Have one more; return it."""
+        self[peer.stream.fd] = peer
+        if not peer.kept:
+            self.fresh[peer.stream.fd] = peer
+        return peer
+
+    def wait_for(self, peer: Peer) -> None:
+        """Look at the connection again when bytes come, or at its deadline."""
+        if not peer.registered:
+            self._epoll.register(peer.stream.fd, select.EPOLLIN)
+            peer.registered = True
+        self.expiry = min(self.expiry, peer.deadline)
+
+    def allow_quick_way(self, peer: Peer) -> None:
+        """Let its next request go the quick way, from the first byte on where it comes by a Unix socket."""
+        if self.quick is not None and peer.quick and not peer.stream.is_tcp:
+            self.quick.mark(peer.stream.fd, True)
+
+    def leave_quick_way(self, peer: Peer) -> None:
+        """Let the driver itself read what comes next."""
+        if self.quick is not None:
+            self.quick.mark(peer.stream.fd, False)
+            peer.quick = False
+
+    def close(self, peer: Peer) -> None:
+        """Have it no longer."""
+        self.leave_quick_way(peer)
+        # By hand: a descriptor that was passed to another process stays in the epoll set when this one closes it.
+        if peer.registered:
+            self._epoll.unregister(peer.stream.fd)
+        del self[peer.stream.fd]
+        self.fresh.pop(peer.stream.fd, None)
+        peer.stream.close()
+
+    def overdue(self, now: float, keepalive: float) -> list[Peer]:
+        """Those whose time is over; answers that were given on the quick way count."""
+        for peer in self.values():
+            if self.quick is not None and now >= peer.deadline and (served := self.quick.served(peer.stream.fd)):
+                peer.deadline = max(peer.deadline, served + keepalive)
+        return [peer for peer in self.values() if now >= peer.deadline]
+
+    def hand_on(self, peer: Peer) -> bool:
+        """Give an idle connection to the workers that stay; False where there are none, or their queue is full."""
+        if self.kept is None or not self.kept.give(peer.stream.socket, kept=peer.kept):
+            return False
+        self.close(peer)
+        return True
+
+    def hand_on_fresh(self, but: Peer | None = None) -> None:
+        """Let others have what has sent nothing yet: its request would wait behind the one that comes now."""
+        for fresh in list(self.fresh.values()):
+            if fresh is not but:
+                self.hand_on(fresh)
+
+    def hand_on_idle(self, but: Peer | None) -> None:
+        """Let others have what waits for its next request."""
+        for peer in list(self.values()):
+            if peer is not but and peer.is_between_requests and not self.hand_on(peer):
+                return

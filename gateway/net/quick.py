@@ -1,0 +1,182 @@
+"""The quick way of a driver's requests, in C (`_quick.c`), and the ordinary one for those that have begun on it.
+
+A request that comes whole, without anything unusual, and is answered with a small list of bytes, is read, dispatched
+and answered without one step of Python but the application's own. The rules are those of `blocking`, `app.dispatch` and
+`app.wsgi`, which every other request goes through: what the quick way does not do itself it leaves to them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gateway.app.body import RequestBody
+from gateway.app.dispatch import Dispatcher
+from gateway.app.environ import mount, request_path
+from gateway.app.interruption import Interruption
+from gateway.app.wsgi import Raised, Response, Result
+from gateway.net.accesslog import AccessLog, Began
+from gateway.net.conversation import Board, Conversation
+from gateway.net.mover import Mover
+from gateway.net.stream import Stream
+from gateway.protocol.events import Limits
+
+try:
+    importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
+    from gateway.net._quick import Quick
+except ImportError:  # not built for this interpreter, or not wanted
+    Quick = None  # type: ignore[assignment,misc] # of the two the stub knows one
+
+_LIMITS = Limits()
+
+ENDED, STALE = ..., NotImplemented
+NO_LOOK = -1  # where nobody needs to be asked whether the front-end is still there
+
+# What has come of a connection's next request: True or False where it was answered, whether the connection is to be
+# kept; ENDED where it was ended in the ordinary way meanwhile; the bytes that were read, for the ordinary way; None
+# where nothing has come. Of one just accepted also STALE, when it has waited for too long and nothing was read.
+Outcome = Any
+
+# Its environ; whether the connection is kept, for how long it has waited, and when it began.
+_Request = tuple[dict[str, Any], bool, float | None, Began | None]
+
+
+class OrdinaryWay(Protocol):
+    """What the quick way needs of its driver (`blocking.Driver`)."""
+
+    def converse(self, fd: int, keep_conn: bool) -> Conversation:
+        """Take over a request of a connection, of which all has been read."""
+
+    def end(
+        self,
+        conversation: Conversation,
+        params: dict[str, Any],
+        result: Result,
+        *,
+        keep: bool,
+        waited: float | None,
+        began: Began | None,
+    ) -> None:
+        """End an answer, and do with its connection what comes next."""
+
+    def send_rest(self, fd: int, data: bytes) -> bool:
+        """Send what a connection did not take at once; False when nobody takes it."""
+
+
+class QuickWay:
+    """Serves connections of one driver that runs in the main thread."""
+
+    def __init__(
+        self,
+        driver: OrdinaryWay,
+        dispatcher: Dispatcher,
+        board: Board,
+        interruption: Interruption,
+        access: AccessLog | None,
+        queue_timeout: float,
+        listeners: Sequence[int],
+        mover: Mover | None,
+    ) -> None:
+        """`queue_timeout` in seconds, 0 for none; `listeners` the descriptors of those on Unix sockets."""
+        self._driver = driver
+        self._dispatcher = dispatcher
+        self._access = access
+        self._conversation: Conversation | None = None
+        self._request: _Request | None = None
+        quick = Quick(
+            self,
+            dispatcher.base | {"wsgi.input": RequestBody.whole()},
+            dispatcher.hosts,
+            board.begin,
+            board.end,
+            board.accepted,
+            board.others_idle,
+            mover,
+            interruption,
+            dispatcher.errors.shared,
+            request_path,
+            mount,
+            RequestBody.whole,
+            (_LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size),
+            dispatcher.max_body,
+            queue_timeout,
+            access is not None,
+            tuple(listeners),
+        )
+        dispatcher.errors.exchange = quick
+        dispatcher.notes_hosts = True
+        self._has_queue_timeout = queue_timeout > 0
+        self.serve = quick.serve
+        self.wait = quick.wait
+        self.mark = quick.mark
+        self.served = quick.served
+        self.busy = quick.busy
+
+    def suits(self, stream: Stream) -> bool:
+        """Say whether requests of a connection may go this way: TCP has to be asked for how long one has waited."""
+        return not (stream.is_tcp and self._has_queue_timeout)
+
+    @staticmethod
+    def maker(
+        dispatcher: Dispatcher,
+        board: Board,
+        interruption: Interruption,
+        access: AccessLog | None,
+        queue_timeout: float,
+    ) -> QuickMaker | None:
+        """What gives a driver its quick way; None where there is none: without the extension, and where bindings are
+        compared with the port of the Host header.
+        """
+        if Quick is None or dispatcher.port_from != "server":
+            return None
+        return lambda driver, listeners, mover: QuickWay(
+            driver, dispatcher, board, interruption, access, queue_timeout, listeners, mover
+        )
+
+    # -- called from C -------------------------------------------------------------------------------------------------
+
+    def go_on_slowly(
+        self,
+        fd: int,
+        environ: dict[str, Any],
+        head_only: bool,
+        keep_conn: bool,
+        label: int,
+        waited: float | None,
+        began: Began | None,
+    ) -> Response:
+        """Begin the ordinary way of the request that runs."""
+        self._request = environ, keep_conn, waited, began
+        self._conversation = conversation = self._driver.converse(fd, keep_conn)
+        conversation.label = label
+        return Response(conversation, head_only)
+
+    def end_slowly(self, response: Response, body: Any, error: BaseException | None) -> object:
+        """End it: the application has returned `body`, or raised `error`."""
+        assert self._request is not None
+        assert self._conversation is not None
+        environ, keep_conn, waited, began = self._request
+        result = self._dispatcher.go_on(response, environ, body if error is None else Raised(error))
+        conversation, self._conversation, self._request = self._conversation, None, None
+        self._driver.end(conversation, environ, result, keep=keep_conn, waited=waited, began=began)
+        return ENDED
+
+    def send_rest(self, fd: int, data: bytes) -> bool:
+        """See `OrdinaryWay.send_rest`."""
+        return self._driver.send_rest(fd, data)
+
+    def log_begin(self) -> Began:
+        """See `AccessLog.begin`."""
+        assert self._access is not None
+        return self._access.begin()
+
+    def log_end(
+        self, began: Began, environ: dict[str, Any], status: int, head: bytes, size: int, complete: bool
+    ) -> None:
+        """See `AccessLog.write`."""
+        assert self._access is not None
+        self._access.write(began, environ, Result(status, True, head, size), complete=complete)
+
+
+QuickMaker = Callable[[OrdinaryWay, Sequence[int], Mover | None], QuickWay]

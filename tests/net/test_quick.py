@@ -1,0 +1,374 @@
+"""The quick way in C beside the ordinary one: whatever is asked, and whatever the application does, nobody can tell."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.net import quick
+from gateway.protocol import records
+from gateway.protocol.client import encode_request
+from gateway.protocol.events import Role
+from gateway.protocol.fastcgi import FastCGIConnection
+from tests.app.memory import NGINX
+from tests.net.driving import Answer, Front, Running, head, listening, stdin, whole
+from tests.waiting import wait_until
+
+Environ = dict[str, Any]
+Start = Callable[..., Any]
+PLAIN = [("Content-Type", "text/plain")]
+
+
+@pytest.fixture(scope="module")
+def way() -> None:
+    """Both ways are compared here."""
+
+
+class Chunk(bytes):
+    """What is bytes, but not exactly."""
+
+
+class Closing(list[bytes]):
+    """A list with something to be closed."""
+
+    def close(self) -> None:
+        print("closed")
+
+
+def start_late(environ: Environ, start_response: Start) -> Iterator[bytes]:
+    start_response("200 OK", PLAIN)
+    yield b"late"
+
+
+def with_write(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", PLAIN)(b"written, ")
+    return [b"returned"]
+
+
+def write_later(environ: Environ, start_response: Start) -> list[bytes]:
+    write = start_response("200 OK", [])
+    environ["wsgi.errors"].write("a line\n")
+    write(b"written")
+    return []
+
+
+def start_again(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", PLAIN)
+    start_response("404 Not Found", PLAIN)
+    return [b"twice"]
+
+
+def start_over(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", PLAIN)
+    try:
+        raise ValueError("changed its mind")
+    except ValueError as error:
+        start_response("500 Mistake", [*PLAIN, ("X-More", "1")], (ValueError, error, error.__traceback__))
+    return [b"over"]
+
+
+def raising(environ: Environ, start_response: Start) -> list[bytes]:
+    start_response("200 OK", PLAIN)
+    raise LookupError("after start_response")
+
+
+def exiting(environ: Environ, start_response: Start) -> list[bytes]:
+    raise SystemExit(3)
+
+
+def printing(text: str) -> Callable[[Environ, Start], list[bytes]]:
+    def application(environ: Environ, start_response: Start) -> list[bytes]:
+        environ["wsgi.errors"].write(text)
+        start_response("200 OK", PLAIN)
+        return [b"printed"]
+
+    return application
+
+
+def reading(environ: Environ, start_response: Start) -> list[bytes]:
+    body = environ["wsgi.input"]
+    pieces = [body.read(3), body.readline(), *body.readlines(), body.read()]
+    start_response("200 OK", PLAIN)
+    return [b"|".join(pieces)]
+
+
+def changing_its_environ(environ: Environ, start_response: Start) -> list[bytes]:
+    environ.clear()
+    start_response("200 OK", PLAIN)
+    return [b"cleared"]
+
+
+def answering(status: str, headers: list[Any], body: Any) -> Callable[[Environ, Start], Any]:
+    def application(environ: Environ, start_response: Start) -> Any:
+        start_response(status, headers)
+        return body
+
+    return application
+
+
+def mirror(environ: Environ, start_response: Start) -> list[bytes]:
+    """Answers with what it was told."""
+    told = {name: value for name, value in environ.items() if isinstance(value, (str, bool, tuple))}
+    start_response("200 OK", PLAIN)
+    return [repr(sorted(told.items())).encode()]
+
+
+HEADERS: list[Any] = [
+    [],
+    [("Content-Length", "5")],
+    [("content-length", "4")],
+    [("Content-Length", "6")],
+    [("Content-Length", "5"), ("Content-Length", "5")],
+    [("Content-Length", "+5")],
+    [("Content-Length", "")],
+    [("X-A", "1"), ("x-a", "2"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")],
+    [("X-Caf\xe9", "1")],
+    [("X-A", "caf\xe9")],
+    [("X-A", "\u20ac")],
+    [("X-A", "\ud800")],
+    [("X-A", "a\r\nX-B: b")],
+    [("X A", "1")],
+    [("", "1")],
+    [("Status", "404")],
+    [("tRansfer-Encoding", "chunked")],
+    [("Connection", "close")],
+    [("X-A", 1)],
+    [("X-A", "1", "2")],
+    [["X-A", "1"]],
+    [None],
+    (("X-A", "1"),),
+    None,
+    [("X-Long", "x" * 20_000)],
+]
+STATUSES: list[Any] = ["200 OK", "204 No Content", "304 Not Modified", "404", "99 X", "100 Continue", "2000", "200\tOK",
+                       "200 caf\xe9", "200 O\nK", "", 200, "599 "]  # fmt: skip
+BODIES: list[Any] = [
+    [b"hello"], [], [b""], (b"he", b"llo"), [b"he", b"", b"llo"], ["text"], [b"hello", "text"], b"hello", None, 5,
+    [Chunk(b"hello")], Closing([b"hello"]), iter([b"hello"]), [b"x" * 65_000], [b"x" * 70_000], [b"x" * 300_000],
+]  # fmt: skip
+MARK, MARKED = "/mark", 418
+APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
+    function.__name__: function
+    for function in (
+        mirror, start_late, with_write, write_later, start_again, start_over, raising, exiting, reading,
+        changing_its_environ,
+    )
+} | {
+    "mark": answering("418 Marked", [], []),
+    "prints": printing("a line\nanother\n"),
+    "prints-in-parts": printing("no end of a line"),
+} | {f"headers-{n}": answering("200 OK", headers, [b"hello"]) for n, headers in enumerate(HEADERS)} | {
+    f"status-{n}": answering(status, PLAIN, [b"hello"]) for n, status in enumerate(STATUSES)
+}  # fmt: skip
+
+
+def application(environ: Environ, start_response: Start) -> Any:
+    """What the path names."""
+    name = environ["PATH_INFO"].lstrip("/")
+    if name.startswith("body-"):
+        body = BODIES[int(name[5:])]
+        return answering("200 OK", PLAIN, iter([b"hello"]) if name == "body-12" else body)(environ, start_response)
+    return APPLICATIONS.get(name, mirror)(environ, start_response)
+
+
+@pytest.fixture(scope="module")
+def sides(extension: type, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
+    """The same application, served in the ordinary way alone, and with the quick way."""
+    with contextlib.ExitStack() as stack:
+        place = tmp_path_factory.mktemp("s")
+        yield Side(stack, place / "ordinary", None), Side(stack, place / "quick", extension)
+
+
+class Side:
+    """A driver, and what is known of it."""
+
+    def __init__(self, stack: contextlib.ExitStack, path: Path, extension: type | None) -> None:
+        self.path = path
+        self._marks = 0
+        listener = stack.enter_context(listening(path))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quick, "Quick", extension)
+            self.running = Running([listener], application, max_body=50_000)
+        stack.callback(self.running.close)
+
+    def ask(self, request: bytes) -> tuple[Answer, list[str], list[Any]]:
+        """Send a request once the host is known; return what came, and what was logged and noted of it."""
+        self._mark()
+        board = self.running.board
+        lines, before, turned = len(self.running.log), len(board.ended), len(board.turned_away)
+        with Front(self.path) as front:
+            front.send(request)
+            answer = front.answer()
+        self._mark()
+        noted = [(label, status, seconds and seconds > 1) for label, status, seconds in board.ended[before:]]
+        return answer, self.running.log[lines:], [noted, board.turned_away[turned:]]
+
+    def _mark(self) -> None:
+        """Come to the end of one more request, and of all before it."""
+        self._marks += 1
+        with Front(self.path) as front:
+            assert front.ask(PATH_INFO=MARK).complete
+        wait_until(lambda: [status for _, status, _ in self.running.board.ended].count(MARKED) == self._marks)
+
+
+def compare(sides: tuple[Side, Side], request: bytes) -> Answer:
+    """Both answer the same, and have logged and counted the same; return the answer."""
+    ordinary, fast = (side.ask(request) for side in sides)
+    assert fast == ordinary
+    return fast[0]
+
+
+NAMES = [*(name for name in APPLICATIONS if name != MARK[1:]), *(f"body-{n}" for n in range(len(BODIES)))]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("name", NAMES)
+def test_whatever_the_application_does(sides: tuple[Side, Side], name: str, method: str) -> None:
+    for keep in (False, True):
+        compare(sides, whole(keep=keep, REQUEST_METHOD=method, PATH_INFO=f"/{name}"))
+
+
+@pytest.mark.parametrize("body", [b"", b"abc", b"abc\ndef\n\nghi", bytes(40_000), bytes(50_001)])
+@pytest.mark.parametrize("length", [None, "", "-1", "0", "3", "12", "40000", "+3", "9" * 20])
+def test_bodies_however_long_they_are_said_to_be(sides: tuple[Side, Side], body: bytes, length: str | None) -> None:
+    params = {} if length is None else {"CONTENT_LENGTH": length}
+    request = encode_request("fastcgi", NGINX | {"PATH_INFO": "/reading"} | params) + stdin(body)
+    compare(sides, request)
+
+
+PARAMS: dict[str, list[str | None]] = {
+    "REQUEST_METHOD": ["POST", "", None, "head"],
+    "SERVER_NAME": ["", None, "shop.example"],
+    "SERVER_PORT": ["", "0", "443", "65536", None],
+    "SERVER_PROTOCOL": ["", None],
+    "REQUEST_URI": ["", None, "/caf%C3%A9?x", "http://a.example/b"],
+    "QUERY_STRING": ["a=b", None],
+    "HTTP_HOST": ["", None, "Shop.Example.:8080", "a b", "[::1]:80", "caf\xe9"],
+    "CONTENT_TYPE": ["", "text/plain", None],
+    "HTTPS": ["on", "off", "", "ON", "1", "https", "no"],
+    "REQUEST_SCHEME": ["https", "http", "", None],
+    "SCRIPT_NAME": ["/app", "/", None, "app"],
+    "PATH_INFO": ["", None, "x", "/caf\xc3\xa9", "//a/../b"],
+    "REQUEST_TIME_FLOAT": ["1.5", "soon", "", "99999999999"],
+    "HTTP_PROXY": ["http://a.example"],
+    "HTTP_CONTENT_LENGTH": ["3"],
+    "HTTP_TRANSFER_ENCODING": ["chunked"],
+    "wsgi.url_scheme": ["ftp"],
+    "gateway.application": ["mine"],
+    "HTTP_X": ["a\nb", "a\0b", "\xff", "x" * 9_000],
+    "": ["nameless"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in PARAMS.items() for value in values])
+def test_whatever_a_front_end_sends(sides: tuple[Side, Side], name: str, value: str | None) -> None:
+    params = {**NGINX, name: value}
+    request = encode_request("fastcgi", {name: value for name, value in params.items() if value is not None})
+    compare(sides, request + stdin())
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_parameters(sides: tuple[Side, Side], data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(sorted(PARAMS)), max_size=4, unique=True))
+    chosen = {name: data.draw(st.sampled_from(PARAMS[name])) for name in names}
+    text = st.text(st.characters(max_codepoint=255), max_size=20)
+    more = data.draw(st.dictionaries(text.map(lambda name: f"HTTP_{name}"), text, max_size=4))
+    params = {name: value for name, value in {**NGINX, **more, **chosen}.items() if value is not None}
+    compare(sides, encode_request("fastcgi", params, keep_conn=data.draw(st.booleans())) + stdin())
+
+
+def test_repeated_parameters(sides: tuple[Side, Side]) -> None:
+    for name in ("REQUEST_METHOD", "HTTP_HOST", "HTTP_ACCEPT", "HTTP_X_NEW"):
+        block = records.encode_params([*NGINX.items(), (name, "one"), (name, "two")])
+        begin = records.encode_begin_request(1, Role.RESPONDER, 0)
+        params = records.encode_record(records.PARAMS, 1, block) + records.encode_record(records.PARAMS, 1)
+        compare(sides, begin + params + stdin())
+
+
+def test_requests_however_they_are_cut(sides: tuple[Side, Side]) -> None:
+    request = whole(b"a body", PATH_INFO="/reading")
+    for size in range(1, len(request), 37):
+        answers = []
+        for side in sides:
+            with Front(side.path) as front:
+                front.send(request[:size])
+                front.send(request[size:])
+                answers.append(front.answer())
+        assert answers[0] == answers[1]
+
+
+def test_plain_requests_take_no_step_of_the_ordinary_way(
+    sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, fast = sides
+    with Front(fast.path) as front:
+        front.ask()
+    steps: list[str] = []
+    monkeypatch.setattr(
+        FastCGIConnection,
+        "receive_data",
+        lambda self, data: steps.append("read") or [],  # type: ignore[func-returns-value]
+    )
+    for _ in range(3):
+        with Front(fast.path) as front:
+            assert front.ask().complete
+    with Front(fast.path) as front:
+        for _ in range(3):
+            assert front.ask(b"a small body", keep=True, PATH_INFO="/reading").complete
+    assert steps == []
+
+
+def test_an_answer_that_the_front_end_is_slow_to_take(extension: type) -> None:
+    """More than a socket buffers: the rest is sent as the front-end reads."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # of the connections that it accepts, too
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quick, "Quick", extension)
+            running = Running([listener], application)
+        stack.callback(running.close)
+        for keep in (False, False, True):
+            with Front(listener.getsockname(), family=socket.AF_INET) as front:
+                front.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+                assert len(front.ask(keep=keep, PATH_INFO="/body-13").body) == 65_000
+
+
+def test_start_response_is_of_no_use_after_its_request(tmp_path: Path, extension: type) -> None:
+    kept: list[Start] = []
+
+    def application(environ: Environ, start_response: Start) -> list[bytes]:
+        kept.extend((start_response, start_response("200 OK", PLAIN)))
+        return [b"done"]
+
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(tmp_path / "s"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quick, "Quick", extension)
+            running = Running([listener], application)
+        stack.callback(running.close)
+        for _ in range(2):
+            with Front(tmp_path / "s") as front:
+                assert front.ask().body == b"done"
+        for call, arguments in zip(kept[2:], itertools.cycle((("200 OK", []), (b"more",))), strict=False):
+            with pytest.raises(RuntimeError, match="the request is over"):
+                call(*arguments)
+
+
+def test_a_small_head_may_come_in_pieces_after_whole_ones(sides: tuple[Side, Side]) -> None:
+    request = head(keep=True) + stdin()
+    for side in sides:
+        with Front(side.path) as front:
+            for _ in range(2):
+                assert front.ask(keep=True).complete
+                front.send(request[:100])
+                front.send(request[100:])
+                assert front.answer().complete
