@@ -9,7 +9,6 @@ import abc
 import importlib.metadata
 import importlib.util
 import json
-import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 from benchmarks.machine import first_line
 from benchmarks.peers import BACKLOG, HERE, find
-from tests.end_to_end.running import GATEWAY, ROOT, USER
+from tests.end_to_end.running import ROOT, USER
 
 APPLICATIONS = Path(__file__).parent / "applications"
 _LIBFCGI = Path("/usr/include/fcgiapp.h")
@@ -69,15 +68,19 @@ class Peer(abc.ABC):
 
 
 class Gateway(Peer):
-    """This gateway."""
+    """This gateway, as it is installed beside the others: with nothing of its tests in its environment."""
 
     name = "gateway"
-    program = sys.executable
+    wanted = "pip install . into benchmarks/.venv"
+    program = find("gateway")
 
     def version(self) -> str:
         """What runs, and whether its C twin does."""
-        twin = "with" if has_twin() else "without"
-        return f"{first_line(*GATEWAY, '--version')} {twin} its C twin, Python {platform.python_version()}"
+        return f"{first_line(self.program, '--version')}, {'with' if self._has_c() else 'without'} what it has in C"
+
+    def _has_c(self) -> bool:
+        folder = Path(self.program).parent.parent
+        return any(folder.glob("lib/python*/site-packages/gateway/protocol/_records*.so"))
 
     def settings(self, job: Job) -> str:
         """Its pool."""
@@ -102,7 +105,7 @@ class Gateway(Peer):
         }
         file = job.folder / "settings.json"
         file.write_text(json.dumps(settings))
-        return [*GATEWAY, "serve", str(file)]
+        return [self.program, "serve", str(file)]
 
 
 class Uwsgi(Peer):
@@ -203,11 +206,6 @@ class LibFcgi(Peer):
         source = APPLICATIONS / "hello.c"
         subprocess.run([self.program, "-O2", "-Wall", "-Werror", "-o", compiled, source, "-lfcgi"], check=True)
         return [str(compiled), str(job.socket), str(job.workers)]
-
-
-def has_twin() -> bool:
-    """Whether the C twin of the gateway's records is built."""
-    return importlib.util.find_spec("gateway.protocol._records") is not None
 
 
 def printable(peer: Peer, command: Sequence[str], job: Job) -> str:
