@@ -8,6 +8,7 @@ requests, and while the rest of an early-answered body is discarded, it waits in
 
 from __future__ import annotations
 
+import functools
 import math
 import select
 import socket
@@ -27,16 +28,14 @@ from gateway.net.mover import Mover
 from gateway.net.orders import GO_ON, LEAVE, Control
 from gateway.net.peers import NEVER, Peer, Peers
 from gateway.net.quick import ENDED, NO_LOOK, STALE, Outcome, QuickMaker, QuickWay
-from gateway.net.stream import Stream, StreamClosed, unix_stream
+from gateway.net.stream import Stream, unix_stream
 from gateway.protocol.events import BodyEnd, Connection, Event, RequestHead, RequestRefused, Violation
 from gateway.protocol.fastcgi import FastCGIConnection
 
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
-_CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
 _READABLE = select.EPOLLIN
 _MOST_EVENTS = 64  # at once; others come first in the next round
-_RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 
 
 _Request = tuple[Peer, dict[str, Any], Conversation, Began | None, float | None]
@@ -71,7 +70,8 @@ class Driver:
         self._timeouts = timeouts
         self._board = board
         self._gate = gate
-        self._interruption = interruption or Interruption()
+        self._interruption = interruption = interruption or Interruption()
+        self._converse = functools.partial(Conversation, timeouts=timeouts, board=board, interruption=interruption)
         self._access = access
         self._peers = Peers(self._epoll, kept)
         self._leaving = False
@@ -111,7 +111,7 @@ class Driver:
         events = self._epoll.poll(patience, _MOST_EVENTS)
         self._now = time.monotonic()
         if len(events) > 1:
-            self._share([fd for fd, _ in events])
+            self._peers.share(events, self._board)
         return events
 
     def _wait_quickly(self, quick: QuickWay, patience: float) -> Sequence[tuple[int, int]]:
@@ -121,7 +121,7 @@ class Driver:
         self._now = time.monotonic()
         if isinstance(found, list):
             if len(found) > 1:
-                self._share([fd for fd, _ in found])
+                self._peers.share(found, self._board)
             return found
         fd, outcome = found
         peer = self._peers.get(fd) or self._welcome(unix_stream(fd), self._timeouts.head, stale=outcome is STALE)
@@ -173,17 +173,6 @@ class Driver:
         peer.quick = not stale and self._quick is not None and self._quick.suits(stream)
         return self._peers.add(peer)
 
-    def _share(self, ready: Sequence[int]) -> None:
-        """Let an idle worker have one of several connections with requests, unless one waits for a taker already."""
-        peers = [peer for fd in ready if (peer := self._peers.get(fd)) is not None and peer.is_between_requests]
-        if (
-            len(peers) > 1
-            and self._peers.kept is not None
-            and self._board.others_idle()
-            and not self._peers.kept.waiting()
-        ):
-            self._peers.hand_on(peers[-1])
-
     def _hand_on_idle(self) -> None:
         """Let others have what waits: a request takes long. Called in the thread of the mover."""
         busy = self._busy
@@ -226,7 +215,7 @@ class Driver:
         self._peers.fresh.pop(peer.stream.fd, None)
         waited = peer.connection.between_requests
         events = peer.connection.receive_data(data) if data else peer.connection.receive_eof()
-        if not self._send_own(peer):
+        if not self._peers.send_own(peer):
             return
         if peer.lingering:
             events = []  # no answer can follow the one that was the last
@@ -248,27 +237,18 @@ class Driver:
             return
         self._peers.wait_for(peer)
 
-    def _send_own(self, peer: Peer) -> bool:
-        """Send what the protocol itself owes the peer; False when the peer is gone."""
-        own = peer.connection.data_to_send()
-        if own:
-            try:
-                peer.stream.send([own], 0)  # nobody's turn may depend on whether this peer reads
-            except StreamClosed:
-                self._peers.close(peer)
-                return False
-        return True
-
     def _answer(self, peer: Peer, head: RequestHead | RequestRefused, rest: Sequence[Event]) -> None:
         """Run one request to the end of its answer."""
         self._peers.hand_on_fresh()
         began = self._access.begin() if self._access is not None else None
-        conversation = self._conversation(peer, head.id, rest)
+        conversation = self._converse(peer.stream, peer.connection, head.id, rest)
         if isinstance(head, RequestHead):
             peer.discarding = False
             waited = self._gate.waited(peer.stream, head.params)
             self._running = request = peer, head.params, conversation, began, waited
-            result = self._turn_away(peer, head, conversation, waited)
+            seen, self._seen = self._seen and not peer.stream.is_tcp, False
+            stale, peer.stale = peer.stale, False
+            result = self._gate.turn_away(head, conversation, peer.stream, waited, self._board, seen=seen, stale=stale)
             if result is None:
                 result = self._watched(peer, self._handler.handle, head, conversation)
             self._end(request, result, keep=head.keep_conn)
@@ -286,17 +266,6 @@ class Driver:
             return call(*arguments)
         finally:
             self._mover.end()
-
-    def _conversation(self, peer: Peer, request_id: int, events: Sequence[Event]) -> Conversation:
-        return Conversation(
-            peer.stream,
-            peer.connection,
-            request_id,
-            events,
-            timeouts=self._timeouts,
-            board=self._board,
-            interruption=self._interruption,
-        )
 
     def go_on(self) -> None:
         """Serve on in place of another thread, whose application does not return: its request gets 504, or is cut."""
@@ -337,7 +306,7 @@ class Driver:
         self._peers.leave_quick_way(peer)
         assert isinstance(peer.connection, FastCGIConnection)  # nothing else goes the quick way
         peer.connection.adopt_whole(keep_conn)
-        return self._conversation(peer, 1, (BodyEnd(1),))
+        return self._converse(peer.stream, peer.connection, 1, (BodyEnd(1),))
 
     def end(self, conversation: Conversation, params: dict[str, Any], result: Result, **rest: Any) -> None:
         """See `quick.OrdinaryWay`."""
@@ -348,33 +317,7 @@ class Driver:
 
     def send_rest(self, fd: int, data: bytes) -> bool:
         """See `quick.OrdinaryWay`."""
-        peer = self._peers.get(fd)
-        stream = peer.stream if peer is not None else unix_stream(fd)
-        try:
-            stream.send([data], self._timeouts.response)
-        except StreamClosed:
-            return False
-        finally:
-            if peer is None:
-                stream.socket.detach()  # it goes on without this object
-        return True
-
-    def _turn_away(
-        self, peer: Peer, head: RequestHead, conversation: Conversation, waited: float | None
-    ) -> Result | None:
-        """Do without the application what is not worth running any more; None for a request that is."""
-        seen, self._seen = self._seen and not peer.stream.is_tcp, False
-        if conversation.is_aborted or (
-            not seen and self._gate.has_left(peer.stream, body_ended=conversation.body_ended)
-        ):
-            self._board.gone()
-            return Result(_CLIENT_LEFT, complete=False)
-        stale, peer.stale = peer.stale, False
-        if stale or self._gate.is_too_old(waited):
-            self._board.shed()
-            head_only = head.params.get("REQUEST_METHOD") == "HEAD"
-            return refuse(conversation, 503, head_only=head_only, retry_after=_RETRY_AFTER)
-        return None
+        return self._peers.send_rest(fd, data, self._timeouts.response)
 
     def _after_answer(self, peer: Peer, keep: bool) -> None:
         """Keep the connection, close it, or first discard the rest of a body that nobody read.

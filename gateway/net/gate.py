@@ -10,9 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.app.wsgi import Result, refuse
+from gateway.net.conversation import Board, Conversation
 from gateway.net.stream import Stream
+from gateway.protocol.events import RequestHead
 
 _STAMP = "REQUEST_TIME_FLOAT"  # the bundled nginx configuration sets it to $msec
+_CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
+_RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 _TCP_INFO = struct.Struct("=52xI")  # of struct tcp_info (tcp(7)): tcpi_last_data_recv, in milliseconds
 
 
@@ -37,6 +42,30 @@ class Gate:
             except ValueError:
                 return None
         return _since_last_bytes(stream.socket) if self._queue_timeout and stream.is_tcp else None
+
+    def turn_away(
+        self,
+        head: RequestHead,
+        conversation: Conversation,
+        stream: Stream,
+        waited: float | None,
+        board: Board,
+        *,
+        seen: bool,
+        stale: bool,
+    ) -> Result | None:
+        """Do without the application what is not worth running any more; None for a request that is.
+
+        `seen`: the front-end is known to be there; `stale`: its connection is known to have waited for too long.
+        """
+        if conversation.is_aborted or (not seen and self.has_left(stream, body_ended=conversation.body_ended)):
+            board.gone()
+            return Result(_CLIENT_LEFT, complete=False)
+        if stale or self.is_too_old(waited):
+            board.shed()
+            head_only = head.params.get("REQUEST_METHOD") == "HEAD"
+            return refuse(conversation, 503, head_only=head_only, retry_after=_RETRY_AFTER)
+        return None
 
     def is_too_old(self, waited: float | None) -> bool:
         """Say whether that is longer than `queue_timeout`."""

@@ -5,11 +5,13 @@ handed on to.
 from __future__ import annotations
 
 import select
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gateway.net.conversation import Board
 from gateway.net.kept import KeptQueue
 from gateway.net.quick import QuickWay
-from gateway.net.stream import Stream
+from gateway.net.stream import Stream, StreamClosed, unix_stream
 from gateway.protocol.events import Connection
 
 NEVER = float("inf")
@@ -60,6 +62,30 @@ class Peers(dict[int, Peer]):
             peer.registered = True
         self.expiry = min(self.expiry, peer.deadline)
 
+    def send_own(self, peer: Peer) -> bool:
+        """Send what the protocol itself owes a peer; False when it is gone."""
+        own = peer.connection.data_to_send()
+        if own:
+            try:
+                peer.stream.send([own], 0)  # nobody's turn may depend on whether this peer reads
+            except StreamClosed:
+                self.close(peer)
+                return False
+        return True
+
+    def send_rest(self, fd: int, data: bytes, seconds: float) -> bool:
+        """Send what a connection, a peer's or one just accepted, did not take at once; False when nobody takes it."""
+        peer = self.get(fd)
+        stream = peer.stream if peer is not None else unix_stream(fd)
+        try:
+            stream.send([data], seconds)
+        except StreamClosed:
+            return False
+        finally:
+            if peer is None:
+                stream.socket.detach()  # it goes on without this object
+        return True
+
     def allow_quick_way(self, peer: Peer) -> None:
         """Let its next request go the quick way, from the first byte on where it comes by a Unix socket."""
         if self.quick is not None and peer.quick and not peer.stream.is_tcp:
@@ -94,6 +120,12 @@ class Peers(dict[int, Peer]):
             return False
         self.close(peer)
         return True
+
+    def share(self, events: Sequence[tuple[int, int]], board: Board) -> None:
+        """Let an idle worker have one of several connections with requests, unless one waits for a taker already."""
+        peers = [peer for fd, _ in events if (peer := self.get(fd)) is not None and peer.is_between_requests]
+        if len(peers) > 1 and self.kept is not None and board.others_idle() and not self.kept.waiting():
+            self.hand_on(peers[-1])
 
     def hand_on_fresh(self, but: Peer | None = None) -> None:
         """Let others have what has sent nothing yet: its request would wait behind the one that comes now."""
