@@ -55,7 +55,7 @@ def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
 def given(flags: Mapping[str, Any]) -> dict[str, object]:
     """The flags that were given, with NAME=VALUE made a table. Raises ConfigError."""
     values = {name: value for name, value in flags.items() if value is not None and value != ()}
-    for setting in ("env", "rlimits"):
+    for setting in ("env", "rlimits", "x_accel"):
         if setting in values:
             values[setting] = dict(_assignment(setting, text) for text in values[setting])
     return values

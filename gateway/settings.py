@@ -136,6 +136,14 @@ class Pool:
     max_body: int = setting(
         104_857_600, 'largest request body; 0 for no limit; "100M" may be written', unit="bytes", at_least=0
     )
+    x_accel: dict[str, str] = table(
+        dict,
+        "folders whose files nginx sends for wsgi.file_wrapper, each with the internal location of it there: "
+        '{ "/srv/shop/files" = "/files" }',
+    )
+    x_sendfile: tuple[str, ...] = setting(
+        (), "the same for lighttpd and Apache (X-Sendfile): folders whose files they may send"
+    )
     port_from: str = setting("server", "what the port of a binding is compared with", choices=("server", "host"))
     unknown_host: int = setting(503, "status for a host that nothing is bound to", choices=(503, 421))
     clear_env: bool | None = setting(None, "drop the environment of gateway; default: true where `user` changes")

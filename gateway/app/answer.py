@@ -100,6 +100,14 @@ class Head:
         self.length = length
         self.lines += b"Content-Length: %d\r\n" % length
 
+    def leave_to_front_end(self, line: str) -> None:
+        """Add the line that lets the front-end send the body, whose length it says itself."""
+        lines = [
+            each for each in self.lines.splitlines(keepends=True) if not each.lower().startswith(b"content-length:")
+        ]
+        self.lines = b"".join(lines) + line.encode("latin-1")
+        self.length = None
+
 
 def error_answer(status: int, retry_after: int = 0) -> tuple[bytes, bytes]:
     """Head, without the empty line, and body of the gateway's own answer, which repeats nothing of the request."""

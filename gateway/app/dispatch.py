@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from gateway.app.body import RequestBody
 from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path, server_name
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import Exchange
+from gateway.app.files import Files
 from gateway.app.loader import LoadError, load
 from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
 from gateway.protocol.events import RequestHead
@@ -75,8 +77,12 @@ class Dispatcher:
         multithread: bool = False,
         multiprocess: bool = True,
         pool: str = "",
+        files: Files | None = None,
     ) -> None:
-        """`max_body` in bytes, 0 for no limit. Raises BindingConflict and ValueError for bindings that cannot be."""
+        """`max_body` in bytes, 0 for no limit; `files`: those that the front-end can send.
+
+        Raises BindingConflict and ValueError for bindings that cannot be.
+        """
         self.base: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": "http",
@@ -85,7 +91,7 @@ class Dispatcher:
             "wsgi.multithread": multithread,
             "wsgi.multiprocess": multiprocess,
             "wsgi.run_once": False,
-            "wsgi.file_wrapper": FileWrapper,
+            "wsgi.file_wrapper": functools.partial(FileWrapper, files=files) if files else FileWrapper,
             "wsgi.input_terminated": True,
             "gateway.pool": pool,
         }

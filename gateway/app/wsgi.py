@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
 from gateway.app.exchange import BodyCutShort, Disconnected, Exchange
+from gateway.app.files import Files
 from gateway.app.interruption import RequestTimeout
 from gateway.app.tracebacks import from_application
 
@@ -52,11 +53,17 @@ class FileWrapper:
     Handling"). Blocks are at least 64 KiB, because each is handed on before the next is read.
     """
 
-    def __init__(self, filelike: _Readable, block_size: int = _BLOCK) -> None:
+    def __init__(self, filelike: _Readable, block_size: int = _BLOCK, *, files: Files | None = None) -> None:
+        """`files`: those that the front-end can send."""
         self._filelike = filelike
+        self._files = files
         self._block_size = max(block_size, _BLOCK)
         if hasattr(filelike, "close"):
             self.close = filelike.close
+
+    def header(self) -> tuple[str, int] | None:
+        """See `Files.header`."""
+        return self._files.header(self._filelike) if self._files else None
 
     def __iter__(self) -> Iterator[bytes]:
         while block := self._filelike.read(self._block_size):
@@ -111,6 +118,8 @@ class Response:
         """
         if isinstance(body, (list, tuple)):
             self._send_known(body)
+        elif isinstance(body, FileWrapper) and self._leave_to_front_end(body):
+            self.finished = True
         elif body is None or isinstance(body, (bytes, str)):
             raise WSGIError(f"the application returned {type(body).__name__}, not an iterable of bytes such as [body]")
         else:
@@ -133,6 +142,16 @@ class Response:
         if head.length is None and not self.started and head.has_body and (data or not self.head_only):
             head.announce(len(data))
         self._send(data)
+
+    def _leave_to_front_end(self, body: FileWrapper) -> bool:
+        """Let the front-end send a whole file, where it can; False where it is the worker's to send."""
+        found = body.header()
+        head = self._require_head()
+        if found is None or self.started or head.status != 200 or head.length not in (None, found[1]):
+            return False
+        head.leave_to_front_end(found[0])
+        self._send_first(head, b"")
+        return True
 
     def _require_head(self) -> Head:
         if self.head is None:

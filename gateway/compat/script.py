@@ -14,6 +14,7 @@ from gateway.app import webpy
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import Disconnected
+from gateway.app.files import Files
 from gateway.app.script import NothingOffered, capture
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
@@ -66,6 +67,7 @@ def _dispatcher(name: str, application: Any, errors: ErrorStream, pool: Pool) ->
         port_from=pool.port_from,
         unknown_host=pool.unknown_host,
         max_body=pool.max_body,
+        files=Files(pool.x_accel, pool.x_sendfile),
         multithread=pool.threads > 1,
         multiprocess=False,
     )

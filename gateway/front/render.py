@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict, Unpack
 
 import jinja2
@@ -184,6 +184,8 @@ class _Backend:
     socket: str = ""
     host: str = ""  # an IP address
     port: int = 0
+    x_accel: tuple[tuple[str, str], ...] = ()  # nginx: internal locations, and the folders of their files
+    sendfile: tuple[str, ...] = ()  # lighttpd: folders of files that it may send
 
     @property
     def upstream(self) -> str:
@@ -209,7 +211,8 @@ def _pool(name: str, pool: Pool) -> _Backend:
         raise ConfigError(
             f"pools.{name}.listen: a front-end has to be told where {name!r} listens; name a path or IP:PORT"
         )
-    return backend
+    x_accel = tuple((f"{place.rstrip('/')}/", f"{folder.rstrip('/')}/") for folder, place in pool.x_accel.items())
+    return replace(backend, x_accel=x_accel, sendfile=pool.x_sendfile)
 
 
 def _backend(name: str, max_body: int, address: str) -> _Backend | None:
@@ -267,6 +270,11 @@ class _Site:
     @property
     def max_body(self) -> int:
         return max(route.pool.max_body for route in self.routes)
+
+    @property
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """nginx's internal locations of files that the applications leave to it, and the folders of these."""
+        return tuple(dict.fromkeys(each for route in self.routes for each in route.pool.x_accel))
 
     @property
     def pattern(self) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from gateway import log
 from gateway.app.dispatch import Dispatcher, build
 from gateway.app.errors import ErrorStream
+from gateway.app.files import Files
 from gateway.app.loader import LoadError, call
 from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.net.address import InheritedAddress
@@ -59,6 +60,7 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
         port_from=pool.port_from,
         unknown_host=pool.unknown_host,
         max_body=pool.max_body,
+        files=Files(pool.x_accel, pool.x_sendfile),
         multithread=pool.threads > 1,
         multiprocess=False,
     )

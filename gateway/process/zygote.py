@@ -31,6 +31,7 @@ from typing import NoReturn
 from gateway import log
 from gateway.app.dispatch import Dispatcher, Failure, build
 from gateway.app.errors import ErrorStream
+from gateway.app.files import Files
 from gateway.app.loader import LoadError
 from gateway.process import worker
 from gateway.process.forksafety import Census
@@ -92,6 +93,7 @@ def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
         port_from=task.pool.port_from,
         unknown_host=task.pool.unknown_host,
         max_body=task.pool.max_body,
+        files=Files(task.pool.x_accel, task.pool.x_sendfile),
         multithread=task.pool.threads > 1,
         pool=task.name,
     )
