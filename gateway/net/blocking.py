@@ -199,10 +199,8 @@ class Driver:
 
     def _go_on(self, peer: Peer, outcome: Outcome) -> None:
         """Do with a connection what the quick way has left to be done."""
-        if outcome is True:
-            self._keep(peer)
-        elif outcome is False:
-            self._peers.close(peer)
+        if isinstance(outcome, bool):
+            (self._keep if outcome else self._peers.close)(peer)
         elif outcome is not ENDED:
             self._take(peer, outcome)
 
@@ -211,7 +209,8 @@ class Driver:
         if data is None:
             self._peers.wait_for(peer)
             return
-        self._peers.leave_quick_way(peer)
+        if peer.quick:
+            self._peers.leave_quick_way(peer)
         self._peers.fresh.pop(peer.stream.fd, None)
         waited = peer.connection.between_requests
         events = peer.connection.receive_data(data) if data else peer.connection.receive_eof()
@@ -239,7 +238,8 @@ class Driver:
 
     def _answer(self, peer: Peer, head: RequestHead | RequestRefused, rest: Sequence[Event]) -> None:
         """Run one request to the end of its answer."""
-        self._peers.hand_on_fresh()
+        if self._peers.fresh:
+            self._peers.hand_on_fresh()
         began = self._access.begin() if self._access is not None else None
         conversation = self._converse(peer.stream, peer.connection, head.id, rest)
         if isinstance(head, RequestHead):
@@ -346,7 +346,8 @@ class Driver:
                 self._acceptor.step_back()  # those without connections come first
             peer.deadline = time.monotonic() + self._timeouts.keepalive
             self._peers.wait_for(peer)
-            self._peers.allow_quick_way(peer)
+            if peer.quick:
+                self._peers.allow_quick_way(peer)
         elif not self._peers.hand_on(peer):
             self._peers.close(peer)
 

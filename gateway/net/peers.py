@@ -99,7 +99,8 @@ class Peers(dict[int, Peer]):
 
     def close(self, peer: Peer) -> None:
         """Have it no longer."""
-        self.leave_quick_way(peer)
+        if peer.quick:
+            self.leave_quick_way(peer)
         # By hand: a descriptor that was passed to another process stays in the epoll set when this one closes it.
         if peer.registered:
             self._epoll.unregister(peer.stream.fd)

@@ -8,11 +8,27 @@ from collections.abc import Iterator
 
 import pytest
 
+from gateway.process import scoreboard
 from gateway.process.scoreboard import BOUNDS, NOTHING, Counts, Row, Scoreboard, Slot
+from tests.compiling import ROW, compile_extension, load
 from tests.waiting import wait_until
 
 PID = os.getpid()
 GET = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/", "gateway.application": "shop"}
+
+
+@pytest.fixture(scope="module", params=["python", "c"], autouse=True)
+def kind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Row]]:
+    """Which rows workers have meanwhile."""
+    found = Row
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "c":
+            patch.delenv("GATEWAY_PURE", raising=False)
+            compiled = load("gateway.process._row", compile_extension(ROW, tmp_path_factory.mktemp("row")))
+            assert compiled.LAYOUT == (scoreboard._WORDS, scoreboard._COUNTERS_START, 5, scoreboard._BOUNDS_NS)
+            found = compiled.Row
+        patch.setattr(scoreboard, "row_type", lambda: found)
+        yield found
 
 
 @pytest.fixture
@@ -186,3 +202,41 @@ def test_a_request_is_meant_only_while_it_runs(board: Scoreboard) -> None:
 def test_a_count_that_no_worker_can_have_does_no_harm(board: Scoreboard) -> None:
     board.mean(0, 0, 2**64 - 1)
     assert not rows(board)[0].is_meant()
+
+
+def test_others_are_idle_unless_they_run_a_request_or_have_ended(board: Scoreboard) -> None:
+    mine, other = rows(board)
+    assert mine.others_idle()
+    other.begin(GET, "a.example")
+    assert not mine.others_idle()
+    assert other.others_idle()
+    other.end(0, 200, None)
+    assert mine.others_idle()
+    (third, _), taken = rows(board, 1), (mine, other)
+    for row in taken:
+        row.begin(GET, "a.example")
+    assert mine.others_idle()
+    third.begin(GET, "a.example")
+    assert mine.others_idle()  # its other thread
+    board.leave(1)
+    assert not mine.others_idle()
+
+
+def test_what_is_not_latin_1_is_shown_all_the_same(board: Scoreboard) -> None:
+    row, _ = rows(board)
+    row.begin(GET | {"REQUEST_URI": "/\u20ac", "REMOTE_USER": "\xe9" * 2_000}, "a.example")
+    found, _ = board.read(0, PID)
+    assert set(found.user) == {"\xe9"}
+    row.begin(GET | {"REQUEST_URI": "/\u20ac"}, "a.example")
+    assert board.read(0, PID)[0].uri == "/?"
+
+
+def test_bounds_of_histograms_and_the_longest_body(board: Scoreboard) -> None:
+    row, _ = rows(board)
+    for seconds in (0.0, 0.001, 0.0011, 60.0, 1e6):
+        row.begin(GET | {"CONTENT_LENGTH": "9" * 18}, "a.example")
+        row.end(1, 599, seconds)
+    assert board.read(0, PID)[0].length == 10**18 - 1
+    counts = board.counts(0, PID)
+    assert (counts.wait[0], counts.wait[1], counts.wait[-2], counts.wait[-1]) == (2, 1, 1, 1)
+    assert counts.answers == {("a.example", "5xx"): 5}
