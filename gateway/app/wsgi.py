@@ -23,7 +23,8 @@ from gateway.app.tracebacks import from_application
 Application = Callable[..., Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
-_BLOCK = 65_536  # bytes: smallest block of a file, and largest body that goes in one piece with the head
+_BLOCK = 2 * 65_528  # bytes of a file that are read at least: two full records of FastCGI
+_WITH_HEAD = 65_536  # bytes: the largest body that goes in one piece with the head
 
 
 @dataclass(slots=True)
@@ -50,7 +51,7 @@ class _Readable(Protocol):
 
 class FileWrapper:
     """`wsgi.file_wrapper`: a file as an iterable of blocks, closed with it (PEP 3333 "Optional Platform-Specific File
-    Handling"). Blocks are at least 64 KiB, because each is handed on before the next is read.
+    Handling"). Blocks have a least size, because each is handed on before the next is read.
     """
 
     def __init__(self, filelike: _Readable, block_size: int = _BLOCK, *, files: Files | None = None) -> None:
@@ -182,7 +183,7 @@ class Response:
         if (raised := self.exchange.interruption.raised) is not None:
             raise raised  # the application has caught it, as a framework's bare `except:` does
         self.started = True
-        if len(data) <= _BLOCK:
+        if len(data) <= _WITH_HEAD:
             self.exchange.send(head.lines + b"\r\n" + data)
         else:
             self.exchange.send(head.lines + b"\r\n")

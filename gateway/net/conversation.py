@@ -102,7 +102,7 @@ class Conversation:
         self.interruption = interruption
         self.label = 0  # of the request's host, once that is known
         self._pieces: deque[bytes] = deque()
-        self._answer: list[bytes] = []  # framed, and
+        self._answer: list[bytes | memoryview] = []  # framed, and
         self._body: list[bytes] = []  # what follows it, not framed yet
         self._answer_size = 0
         self._gone = ""  # why the front-end no longer wants, or can take, the answer

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _CHUNK = 65_536  # bytes read at once: the longest FastCGI record's content, and a pipe's worth
+_LARGE = 16_384  # bytes of a part that costs more to be copied than to be named to the kernel
 _INT = struct.Struct("i")
 
 
@@ -58,8 +59,12 @@ class Stream:
                 raise TimeoutError(f"nothing came for {seconds:g} seconds")
         return data
 
-    def send(self, parts: Sequence[bytes], seconds: float) -> None:
+    def send(self, parts: Sequence[bytes | memoryview], seconds: float) -> None:
         """Write all of `parts`, pausing no longer than `seconds` at a time. Raises StreamClosed."""
+        if len(parts) > 1 and len(parts[1]) >= _LARGE:
+            parts = self._send_parts(parts)
+            if not parts:
+                return
         rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
         while True:
             try:
@@ -73,6 +78,18 @@ class Stream:
             rest = rest[sent:]
             if not self._wait(select.POLLOUT, seconds):
                 raise StreamClosed(f"the front-end took nothing for {seconds:g} seconds")
+
+    def _send_parts(self, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+        """Write what the socket takes of `parts` without joining them; return what is left."""
+        try:
+            sent = self.socket.sendmsg(parts, (), _SEND)
+        except BlockingIOError:
+            return parts
+        except OSError as error:
+            raise StreamClosed(f"the front-end is gone: {error.strerror}") from error
+        if sent == sum(map(len, parts)):
+            return ()
+        return [memoryview(b"".join(parts))[sent:]]
 
     def wait_until_read(self, seconds: float) -> None:
         """Wait until the peer has read all that was sent, or is gone, but no longer than `seconds`."""

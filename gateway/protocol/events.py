@@ -116,10 +116,10 @@ class Connection(Protocol):
     def data_to_send(self) -> bytes:
         """Take what the protocol itself owes the peer (answers to management records, refusals); often empty."""
 
-    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """Frame a non-empty part of the answer; the parts are to be sent in order."""
 
-    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """Frame a message for the front-end's error log; nothing where the protocol has none (SCGI)."""
 
     def end(self, request_id: int, app_status: int = 0, data: bytes = b"") -> bytes:

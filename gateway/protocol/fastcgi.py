@@ -165,11 +165,11 @@ class FastCGIConnection:
         self._owed.clear()
         return data
 
-    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """See `events.Connection`."""
         return records.encode_stream(records.STDOUT, request_id, data)
 
-    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """See `events.Connection`; nothing for a request that is no longer open."""
         request = self._requests.get(request_id)
         if request is None:

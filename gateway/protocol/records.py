@@ -62,14 +62,18 @@ def encode_record(kind: int, request_id: int, content: bytes = b"") -> bytes:
     return HEADER.pack(VERSION_1, kind, request_id, len(content), 0) + content
 
 
-def encode_stream(kind: int, request_id: int, data: bytes) -> list[bytes]:
-    """Frame `data` as records of a stream, headers and contents in turn, without the record that ends the stream."""
+def encode_stream(kind: int, request_id: int, data: bytes) -> list[bytes | memoryview]:
+    """Frame `data` as records of a stream, headers and contents in turn, without the record that ends the stream.
+
+    Contents are views of `data` where it is too large for one record: nothing large is copied.
+    """
     size = len(data)
     if size <= _LONGEST_CONTENT:
         return [HEADER.pack(VERSION_1, kind, request_id, size, 0), data] if size else []
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
+    view = memoryview(data)
     for start in range(0, size, _FULL_CONTENT):
-        content = data[start : start + _FULL_CONTENT]
+        content = view[start : start + _FULL_CONTENT]
         parts += (HEADER.pack(VERSION_1, kind, request_id, len(content), 0), content)
     return parts
 

@@ -155,11 +155,11 @@ class SCGIConnection:
         """See `events.Connection`: nothing."""
         return b""
 
-    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stdout(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """See `events.Connection`: the bytes as they are."""
         return (data,)
 
-    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes]:
+    def stderr(self, request_id: int, data: bytes) -> Sequence[bytes | memoryview]:
         """See `events.Connection`: nothing, SCGI has no way to the front-end's log."""
         return ()
 
