@@ -203,7 +203,7 @@ static int are_for_python(Quick *self, const struct epoll_event *events, int cou
     }
     if (connections < 2)
         return count == 0;
-    PyObject *idle = PyObject_CallFunctionObjArgs(self->others_idle, NULL);
+    PyObject *idle = PyObject_CallFunctionObjArgs(self->should_share, NULL);
     const int result = idle == NULL ? -1 : idle == Py_True;
     Py_XDECREF(idle);
     return result;

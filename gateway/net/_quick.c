@@ -52,7 +52,7 @@ static PyObject *quick_stderr(PyObject *object, PyObject *text)
 
 #define HELD(self) \
     {&(self)->driver, &(self)->base, &(self)->hosts, &(self)->begin, &(self)->end, &(self)->accepted, \
-     &(self)->others_idle, &(self)->mover, &(self)->interruption, &(self)->line, &(self)->request_path, \
+     &(self)->should_share, &(self)->mover, &(self)->interruption, &(self)->line, &(self)->request_path, \
      &(self)->mount, &(self)->whole_body}
 #define HELD_COUNT 13
 

@@ -39,7 +39,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     State *state; /* of the module, which the type holds */
-    PyObject *driver, *base, *hosts, *begin, *end, *accepted, *others_idle; /* the last four are methods of the board */
+    PyObject *driver, *base, *hosts, *begin, *end, *accepted, *should_share; /* the last four are methods of the board */
     PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body;
     Limits limits;
     long long max_body;

@@ -12,7 +12,7 @@ class Quick:
         begin: Callable[..., None],
         end: Callable[..., None],
         accepted: Callable[[], bool],
-        others_idle: Callable[[], bool],
+        should_share: Callable[[], bool],
         mover: object,
         interruption: object,
         line: object,

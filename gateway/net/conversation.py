@@ -36,8 +36,8 @@ class Board(Protocol):
     def accepted(self) -> bool:
         """A connection was taken from a listen queue; say whether it is known to have waited there for too long."""
 
-    def others_idle(self) -> bool:
-        """Say whether another worker or thread waits for work."""
+    def should_share(self) -> bool:
+        """Say whether it helps to give another worker one of several requests that wait."""
 
     def begin(self, environ: Mapping[str, Any], host: str) -> None:
         """A request begins to run."""

@@ -15,8 +15,8 @@ class NoBoard:
         """Nobody knows how long connections have waited."""
         return False
 
-    def others_idle(self) -> bool:
-        """There are no others."""
+    def should_share(self) -> bool:
+        """There is no other worker."""
         return False
 
     def begin(self, environ: Mapping[str, Any], host: str) -> None:

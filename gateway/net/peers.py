@@ -125,7 +125,7 @@ class Peers(dict[int, Peer]):
     def share(self, events: Sequence[tuple[int, int]], board: Board) -> None:
         """Let an idle worker have one of several connections with requests, unless one waits for a taker already."""
         peers = [peer for fd, _ in events if (peer := self.get(fd)) is not None and peer.is_between_requests]
-        if len(peers) > 1 and self.kept is not None and board.others_idle() and not self.kept.waiting():
+        if len(peers) > 1 and self.kept is not None and board.should_share() and not self.kept.waiting():
             self.hand_on(peers[-1])
 
     def hand_on_fresh(self, but: Peer | None = None) -> None:

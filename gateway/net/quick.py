@@ -91,7 +91,7 @@ class QuickWay:
             board.begin,
             board.end,
             board.accepted,
-            board.others_idle,
+            board.should_share,
             mover,
             interruption,
             dispatcher.errors.shared,

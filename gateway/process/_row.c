@@ -21,6 +21,7 @@ enum {
 };
 enum { STALE, USED, ACCEPTED, IDLE };
 #define PER_THREAD 2 /* words of the header */
+#define WORTH_SHARING 200000 /* ns */
 
 static const uint64_t BOUNDS[] = { /* ns */
     1000000, 2500000, 5000000, 10000000, 25000000, 50000000, 100000000, 250000000, 500000000, 1000000000, 2500000000,
@@ -204,10 +205,12 @@ static PyObject *accepted(PyObject *object, PyObject *none)
     return PyBool_FromLong(stale != 0 && sum_of(self, ACCEPTED) <= stale);
 }
 
-static PyObject *others_idle(PyObject *object, PyObject *none)
+static PyObject *should_share(PyObject *object, PyObject *none)
 {
     const Row *self = (Row *)object;
     (void)none;
+    if (self->words[LASTED] < WORTH_SHARING)
+        Py_RETURN_FALSE;
     return PyBool_FromLong(sum_of(self, IDLE) > self->shared[self->number + 1]);
 }
 
@@ -305,7 +308,7 @@ static void dealloc(PyObject *object)
 static PyMethodDef methods[] = {FAST(begin),
                                 FAST(end),
                                 {"accepted", accepted, METH_NOARGS, NULL},
-                                {"others_idle", others_idle, METH_NOARGS, NULL},
+                                {"should_share", should_share, METH_NOARGS, NULL},
                                 {"shed", shed, METH_NOARGS, NULL},
                                 {"gone", gone, METH_NOARGS, NULL},
                                 {"lose", lose, METH_NOARGS, NULL},

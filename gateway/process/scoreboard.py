@@ -49,6 +49,7 @@ _STALE, _USED, _ACCEPTED, _IDLE = range(4)  # words of the header; the last two 
 _PER_THREAD = 2  # of them
 _BOUNDS_NS = tuple(int(bound * 1e9) for bound in BOUNDS)
 _READ_ATTEMPTS = 20
+_WORTH_SHARING = 200_000  # ns that requests last where it is worth to hand a connection on
 _FIELDS = 6  # of the text
 _LARGEST = (1 << 64) - 1  # that a word holds
 
@@ -189,9 +190,11 @@ class Row:
         stale = header[_STALE]
         return bool(stale) and sum(self._others(_ACCEPTED)) <= stale
 
-    def others_idle(self) -> bool:
-        """Say whether a thread of another row waits for work; one that was killed while it did counts for a while."""
-        return sum(self._others(_IDLE)) > self._header[self._number + 1]
+    def should_share(self) -> bool:
+        """Say whether it helps to give another worker one of several requests that wait: a thread of another row waits
+        for work, and the last request took longer than giving costs.
+        """
+        return self._lasted >= _WORTH_SHARING and sum(self._others(_IDLE)) > self._header[self._number + 1]
 
     def _others(self, word: int) -> memoryview:
         """A word of all threads that have been used, of this one too."""

@@ -57,7 +57,7 @@ class Board:
         self.connections += 1
         return self._stale
 
-    def others_idle(self) -> bool:
+    def should_share(self) -> bool:
         return self._idle
 
     def begin(self, environ: Mapping[str, Any], host: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -204,22 +205,44 @@ def test_a_count_that_no_worker_can_have_does_no_harm(board: Scoreboard) -> None
     assert not rows(board)[0].is_meant()
 
 
-def test_others_are_idle_unless_they_run_a_request_or_have_ended(board: Scoreboard) -> None:
+def run(row: Row, seconds: float) -> None:
+    """A request that takes so long."""
+    row.begin(GET, "a.example")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        pass
+    row.end(0, 200, None)
+
+
+def test_sharing_helps_where_others_wait_for_work(board: Scoreboard) -> None:
     mine, other = rows(board)
-    assert mine.others_idle()
+    assert not mine.should_share()
+    run(mine, 0.001)
+    assert mine.should_share()
     other.begin(GET, "a.example")
-    assert not mine.others_idle()
-    assert other.others_idle()
-    other.end(0, 200, None)
-    assert mine.others_idle()
-    (third, _), taken = rows(board, 1), (mine, other)
-    for row in taken:
-        row.begin(GET, "a.example")
-    assert mine.others_idle()
+    assert not mine.should_share()
+    third, fourth = rows(board, 1)
+    assert mine.should_share()
     third.begin(GET, "a.example")
-    assert mine.others_idle()  # its other thread
+    assert mine.should_share()
+    fourth.begin(GET, "a.example")
+    assert not mine.should_share()
+    third.end(0, 200, None)
+    assert mine.should_share()
     board.leave(1)
-    assert not mine.others_idle()
+    assert not mine.should_share()
+
+
+def test_sharing_does_not_help_where_requests_take_less_than_it_costs(board: Scoreboard) -> None:
+    mine, _ = rows(board)
+    run(mine, 0.001)
+    for _ in range(1_000):
+        run(mine, 0)
+        if board.read(0, PID)[0].lasted < 0.0001:
+            break
+    else:
+        pytest.fail("no request of a thousand that do nothing took less than 0.1 ms")
+    assert not mine.should_share()
 
 
 def test_what_is_not_latin_1_is_shown_all_the_same(board: Scoreboard) -> None:
