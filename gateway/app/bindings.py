@@ -6,7 +6,7 @@ import ipaddress
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from gateway import settings
 
@@ -182,6 +182,20 @@ class Bindings(Generic[T]):
         if bound[0] != target:
             raise BindingConflict(bound[0], target, where)
         paths.longest = max(paths.longest, len(where.path))
+
+    def compact(self) -> None:
+        """Let hosts share what is the same for them, so that each takes little more than its name; nothing can be
+        added from here on.
+        """
+        known: dict[tuple[Any, ...], dict[int | None, _Paths[T]]] = {}
+        for hosts in (self._hosts, self._suffixes):
+            for host, ports in hosts.items():
+                same = tuple(
+                    (port, path, id(target), prefix)
+                    for port, paths in ports.items()
+                    for path, (target, prefix) in paths.targets.items()
+                )
+                hosts[host] = known.setdefault(same, ports)
 
     def find(self, host: str, port: int | None, path: str) -> tuple[T, str] | None:
         """The target for a canonical host, a port and a decoded path, and the path prefix of its binding; None if there

@@ -96,6 +96,7 @@ class Dispatcher:
             "gateway.pool": pool,
         }
         self._bindings = Bindings(entries)
+        self._bindings.compact()
         # For the quick way (`net.quick`): what is known of hosts, by HTTP_HOST and SERVER_PORT.
         self.hosts: dict[str, dict[str, Known]] = {}
         self.notes_hosts = False
@@ -193,12 +194,14 @@ def build(
     entries: list[tuple[settings.Binding, Site]] = []
     for application in applications:
         site = _load_site(application, failures)
+        labelled: dict[int, Site] = {}
         if not application.bindings and len(applications) > 1:
             failures.append(Failure(site.name, f"application {site.name!r} has no bindings: nothing can reach it"))
         for binding in bindings_of(application, alone=len(applications) == 1):
             try:
                 bindings.add(binding, site)
-                entries.append((binding, dataclasses.replace(site, label=label_of.get(binding.hostname, 0))))
+                label = label_of.get(binding.hostname, 0)
+                entries.append((binding, labelled.setdefault(label, dataclasses.replace(site, label=label))))
             except ValueError as error:
                 failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
     return Dispatcher(entries, errors=errors, log=log, **options), failures

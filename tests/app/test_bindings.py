@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -210,3 +211,32 @@ def test_the_longest_prefix_wins_as_a_scan_finds_it(bound: set[str], path: str) 
     found = Bindings((Binding(path=p), p) for p in bound).find("h", 80, path or "/")
     fitting = [p for p in bound if p == "" or path == p or path.startswith(p + "/")]
     assert (found and found[0]) == max(fitting, key=len, default=None)
+
+
+def test_ten_thousand_hosts_take_little_more_than_their_names() -> None:
+    target = object()
+    names = [f"host{number}.example" for number in range(10_000)]
+    tracemalloc.start()
+    try:
+        bindings = Bindings([(Binding(hostname=name), target) for name in names])
+        bindings.compact()
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken / len(names) < 200  # bytes: the name in canonical form, and its place in a dictionary
+    assert {bindings.find(name, 80, "/") for name in names} == {(target, "")}
+
+
+def test_hosts_share_only_what_is_the_same() -> None:
+    entries = [
+        (Binding(hostname="a.example", port=80), "one"),
+        (Binding(hostname="b.example", port=80), "one"),
+        (Binding(hostname="b.example", port=80, path="/x"), "two"),
+        (Binding(hostname="*.example", port=80), "one"),
+        (Binding(hostname="c.example", port=443), "one"),
+    ]
+    loose, compact = Bindings(entries), Bindings(entries)
+    compact.compact()
+    for host, port, path in itertools.product(("a", "b", "c", "d"), (80, 443), ("/", "/x", "/x/y")):
+        asked = (f"{host}.example", port, path)
+        assert compact.find(*asked) == loose.find(*asked)
