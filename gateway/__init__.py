@@ -16,8 +16,6 @@ def run(application: Any) -> int:
     by hand, the development server. Under `gateway run --max-children N SCRIPT` the workers of the pool serve it.
     """
     from gateway.app.script import offer
-
-    offer(application)
     from gateway.compat.script import serve_as_started
 
-    return serve_as_started(application)
+    return int(offer(application, lambda: serve_as_started(application)))

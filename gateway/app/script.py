@@ -1,11 +1,14 @@
-"""Start scripts: run one as `__main__` up to where it would serve, and take the application that it would serve."""
+"""Start scripts: run one as `__main__`, and take what it would serve: in place, or out of it."""
 
 from __future__ import annotations
 
 import os
 import sys
 import types
+from collections.abc import Callable, Sequence
 from typing import Any
+
+Take = Callable[[Any], Any]
 
 
 class _Offered(BaseException):
@@ -20,34 +23,57 @@ class NothingOffered(Exception):
     """The script ended without serving anything. `str()` is one line with the remedy."""
 
 
-_capturing = False
+_take: Take | None = None  # of whoever runs a script at the moment
 
 
-def offer(application: Any) -> None:
-    """Called where a script would serve: gives the application to `capture` if that runs the script; else nothing."""
-    if _capturing:
-        raise _Offered(application)
+def offer(application: Any, otherwise: Callable[[], Any]) -> Any:
+    """Called where a script would serve: whoever runs the script takes the application. If nobody does, the script was
+    started by itself, and `otherwise` is called. The value is what comes of it.
+    """
+    return otherwise() if _take is None else _take(application)
 
 
-def capture(path: str, arguments: list[str] | None = None) -> Any:
-    """Run the script at `path` with `sys.argv` set to it and `arguments`; return the WSGI application that it offers.
+def run(path: str, arguments: Sequence[str], take: Take) -> None:
+    """Run the script at `path` with `sys.argv` set to it and `arguments`; where it would serve, `take` is called.
 
     Raises NothingOffered, OSError, and whatever the script raises. The script's module stays `__main__`: what it
     defines has to be found there later (pickle, web.py's reloading of its mapping), which runpy would undo.
     """
-    global _capturing
+    global _take
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec")
     module = types.ModuleType("__main__")
     module.__file__ = path
     sys.modules["__main__"] = module
-    sys.argv = [path, *(arguments or [])]
+    sys.argv = [path, *arguments]
     sys.path.insert(0, os.path.dirname(os.path.abspath(path)))
-    _capturing = True
+    taken = False
+
+    def note(application: Any) -> Any:
+        nonlocal taken
+        taken = True
+        return take(application)
+
+    _take = note
     try:
         exec(code, module.__dict__)
+    finally:
+        _take = None
+    if not taken:
+        raise NothingOffered(
+            f"{path} ended without serving; end it with gateway.run(application), WSGIServer(application).run() "
+            "or web.py's app.run()"
+        )
+
+
+def capture(path: str, arguments: Sequence[str] = ()) -> Any:
+    """Run the script at `path` up to where it would serve; return what it offers. Raises as `run` does."""
+    try:
+        run(path, arguments, _carry_out)
     except _Offered as offered:
         return offered.application
-    finally:
-        _capturing = False
-    raise NothingOffered(f"{path} ended without serving; end it with gateway.run(application) or web.py's app.run()")
+    raise NothingOffered(f"{path} offered its application where nobody could take it: in a thread, or in `except:`")
+
+
+def _carry_out(application: Any) -> Any:
+    raise _Offered(application)

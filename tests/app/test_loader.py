@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import script, webpy
+from gateway.app import imports, script, webpy
 from gateway.app.loader import LoadError, load
 from gateway.settings import Application
 from tests.app.memory import Served
@@ -21,7 +21,7 @@ APP = "def app(environ, start_response):\n    return [b'app']\n"
 @pytest.fixture(autouse=True)
 def fresh_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Modules, import hooks and arguments of a process that has loaded nothing yet, with tmp_path to import from."""
-    modules, finders, changes, argv = dict(sys.modules), list(sys.meta_path), dict(webpy._changes), sys.argv
+    modules, finders, changes, argv = dict(sys.modules), list(sys.meta_path), dict(imports._changes), sys.argv
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     path = list(sys.path)
@@ -30,8 +30,8 @@ def fresh_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         del sys.modules[name]
     sys.modules.update(modules)
     sys.meta_path[:], sys.argv, sys.path[:] = finders, argv, path
-    webpy._changes.clear()
-    webpy._changes.update(changes)
+    imports._changes.clear()
+    imports._changes.update(changes)
 
 
 @pytest.fixture
@@ -243,7 +243,11 @@ def test_mistakes_with_a_class(write: Callable[..., None], settings: dict[str, s
 
 
 def test_a_start_script(write: Callable[..., None]) -> None:
-    write(start="import gateway.app.script as s\n" + APP + "if __name__ == '__main__':\n    s.offer(app)\n    1 / 0\n")
+    write(
+        start="import gateway.app.script as s\n"
+        + APP
+        + "if __name__ == '__main__':\n    s.offer(app, None)\n    1 / 0\n"
+    )
     assert run(load(Application(script="start.py"))) == [b"app"]
     assert sys.argv == ["start.py"]
     assert sys.modules["__main__"].__dict__["app"]
@@ -257,7 +261,7 @@ def test_a_start_script(write: Callable[..., None]) -> None:
         ("1 / 0", "script 'start.py' raised ZeroDivisionError while it ran"),
         ("open('missing')", "script 'start.py' raised FileNotFoundError while it ran"),
         ("raise SystemExit", "script 'start.py' called sys.exit(None) while it ran"),
-        ("import gateway.app.script as s; s.offer(1)", "what script 'start.py' serves is of type int"),
+        ("import gateway.app.script as s; s.offer(1, None)", "what script 'start.py' serves is of type int"),
         ("(", "script 'start.py' raised SyntaxError while it ran"),
     ],
 )
@@ -268,7 +272,7 @@ def test_mistakes_of_a_start_script(write: Callable[..., None], text: str | None
 
 
 def test_outside_of_a_start_script_an_offer_is_nobodys() -> None:
-    script.offer(object())
+    assert script.offer(object(), lambda: 1) == 1
 
 
 # -- web.py -----------------------------------------------------------------------------------------------------------
