@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
@@ -95,3 +96,17 @@ def _tcp(text: str) -> TcpAddress:
     if (ip.version == 6) != (bare != host):
         raise ValueError(f"{text!r}: an IPv6 address is written in brackets, as in [::1]:9000")
     return TcpAddress(ip, int(port))
+
+
+def resolve(host: str, port: int) -> TcpAddress:
+    """The address of a host by name or number and a port; "" is every address of this machine. Raises ValueError."""
+    try:
+        ip = ipaddress.ip_address(host or "0.0.0.0")
+    except ValueError:
+        try:
+            ip = ipaddress.ip_address(socket.gethostbyname(host))
+        except OSError as error:
+            raise ValueError(f"({host!r}, {port}): the host is not known: {error.strerror}") from None
+    if not 0 < port <= 65535:
+        raise ValueError(f"({host!r}, {port}): a port is a number from 1 to 65535")
+    return TcpAddress(ip, port)

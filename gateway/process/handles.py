@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from gateway.net.handover import Keep, State
 from gateway.process.channel import ACCESS_LOG
@@ -84,38 +84,66 @@ def receive(channel: socket.socket, room: int = 0) -> dict[str, Any] | None:
     return message
 
 
+class Process(Protocol):
+    """A zygote's process."""
+
+    pid: int
+    returncode: int | Any
+
+    def wait(self) -> int:
+        """Wait for its end, which the master does not: it reaps all its children itself."""
+
+
+class Start(Protocol):
+    """What starts a zygote's process, which finds its task on standard input; see `execute`."""
+
+    def __call__(
+        self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
+    ) -> Process:
+        """Start it. Raises OSError or subprocess.SubprocessError."""
+
+
+def execute(
+    task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
+) -> subprocess.Popen[bytes]:
+    """Start a zygote in a fresh interpreter. Raises OSError or subprocess.SubprocessError."""
+    pool = task.pool
+    return launch(
+        [pool.python or sys.executable, BOOT, "gateway.process.zygote", str(channel)],
+        identity=identity,
+        stdin=stdin,
+        stdout=2 if output is None else output,
+        stderr=output,
+        pass_fds=[channel, *task.descriptors],
+        env=environment(pool, identity),
+        cwd=pool.app_dir or None,
+        no_new_privileges=pool.no_new_privileges,
+        umask=int(pool.umask, 8) if pool.umask else -1,
+        as_master=functools.partial(bound, pool),
+    )
+
+
 class Zygote:
     """A running zygote."""
 
-    def __init__(self, task: Task, identity: Identity | None, output: int | None = None) -> None:
+    def __init__(
+        self, task: Task, identity: Identity | None, output: int | None = None, start: Start = execute
+    ) -> None:
         """Start it. `output` is where all that it writes goes, to be relayed by the master; without one, to the
         master's own standard error. Raises OSError or subprocess.SubprocessError.
         """
         task = dataclasses.replace(task, relayed=output is not None)
-        pool = task.pool
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, tempfile.TemporaryFile() as file:
             task.write(file)
             file.seek(0)
             try:
-                self.process: subprocess.Popen[bytes] = launch(
-                    [pool.python or sys.executable, BOOT, "gateway.process.zygote", str(theirs.fileno())],
-                    identity=identity,
-                    stdin=file,
-                    stdout=2 if output is None else output,
-                    stderr=output,
-                    pass_fds=[theirs.fileno(), *task.descriptors],
-                    env=environment(pool, identity),
-                    cwd=pool.app_dir or None,
-                    no_new_privileges=pool.no_new_privileges,
-                    umask=int(pool.umask, 8) if pool.umask else -1,
-                    as_master=functools.partial(bound, pool),
-                )
+                self.process: Process = start(task, identity, stdin=file, output=output, channel=theirs.fileno())
             except BaseException:
                 self.channel.close()
                 raise
         self.channel.setblocking(False)
-        self._tells_of_files = pool.reload_on_change
+        self._tells_of_files = task.pool.reload_on_change
 
     @property
     def pid(self) -> int:

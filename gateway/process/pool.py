@@ -238,7 +238,7 @@ class PoolRunner:
             setup = self.setups.of(generation)
             board = self._boards.add(generation, setup.scoreboard())
             with self._logs.catch() as (output, writing):
-                output.process = zygote = Zygote(self._task(setup, board), setup.identity, writing)
+                output.process = zygote = Zygote(self._task(setup, board), setup.identity, writing, self.setups.start)
         except (OSError, subprocess.SubprocessError) as error:
             self._do(self.policy.zygote_gone(generation, f"cannot start a zygote: {error}", milliseconds()))
             return

@@ -14,6 +14,7 @@ from gateway.net.address import InheritedAddress
 from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
+from gateway.process.handles import Start, execute
 from gateway.process.launch import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity, socket_file
@@ -60,6 +61,7 @@ class Setups:
         self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
         self._planned: dict[int, Setup] = {}  # by generation
         self.closed = False
+        self.start: Start = execute  # of its zygotes
         if handed is not None:
             self._take_over(pool, applications, handed)
             return

@@ -1,5 +1,5 @@
-"""A process that was handed its listening socket: a worker by itself, without master or zygote, supervised by whoever
-spawned it (lighttpd's `bin-path`, spawn-fcgi).
+"""A worker by itself, without master or zygote: a process that was handed its listening socket and is supervised by
+whoever spawned it (lighttpd's `bin-path`, spawn-fcgi), or a start script that names an address of its own.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from gateway.app.files import Files
 from gateway.app.loader import LoadError, call
 from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.net.address import InheritedAddress
-from gateway.net.listeners import open_listeners
+from gateway.net.kept import KeptQueue
 from gateway.net.noboard import NoBoard
 from gateway.net.orders import GO_ON
 from gateway.process.foreman import Foreman
 from gateway.process.launch import become, set_dumpable, set_name
 from gateway.process.limits import bound
-from gateway.process.start import pool_identity, working_directory
+from gateway.process.start import open_pool_listeners, pool_identity, working_directory
 from gateway.process.worker import driver_factory, run_threads
 from gateway.settings import Application, Pool
 
@@ -48,9 +48,9 @@ def settle_in(pool: Pool) -> None:
 
 
 def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
-    """Load the applications and serve the socket on fd 0 until a stop signal; return the exit code.
+    """Load the applications and serve what the pool listens on until a stop signal; return the exit code.
 
-    Raises ListenError.
+    Raises ListenError, and SystemExit as `serve_until_stopped`.
     """
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     dispatcher, failures = build(
@@ -69,28 +69,39 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
         log.lines(failure.traceback, log.Level.ERROR)
     if failures and len(failures) == len(applications):
         return 100
-    return serve_dispatcher(pool, dispatcher, errors)
+    serve_until_stopped(pool, dispatcher, errors)
+    return 0
 
 
-def serve_dispatcher(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> int:
-    """Serve the socket on fd 0 until a stop signal; return the exit code. Raises ListenError."""
+def serve_until_stopped(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> bool:
+    """Serve what the pool listens on until a stop signal; say whether that was SIGHUP, after which the process may go
+    on: it has its signal handlers, and the socket on fd 0, as before.
+
+    Raises ListenError, and SystemExit (111) where `on_worker_start` fails.
+    """
     if pool.on_worker_start and not _start_hook(pool.on_worker_start):
-        return _EXIT_TRY_AGAIN
+        sys.exit(_EXIT_TRY_AGAIN)
     _occupy_standard_descriptors()
     access = access_log(open_log(pool.access_log), pool, "", _nobody_notes) if pool.access_log else None
     reopen = functools.partial(_reopen_logs, pool, access)
-    listeners = open_listeners(InheritedAddress(0))
+    listeners = open_pool_listeners(pool, None, {})
+    kept = KeptQueue.create() if pool.threads > 1 else None
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
     with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _signals(pool, reopen) as wakeups:
-        make_driver = driver_factory(pool, dispatcher, [listener.socket for listener in listeners], access)
+        sockets = [listener.socket for listener in listeners]
+        make_driver = driver_factory(pool, dispatcher, sockets, access, kept)
         if pool.threads > 1:
             run_threads(Foreman(wakeups, [NoBoard()] * pool.threads, dispatcher, make_driver, _nobody_notes))
         else:
             driver = make_driver(wakeups, NoBoard(), dispatcher)
             driver.watch()
             driver.run()
-    return 0
+    for listener in listeners:
+        if listener.address == InheritedAddress(0):
+            os.dup2(listener.socket.fileno(), 0)
+        listener.close()
+    return wakeups.hung_up
 
 
 def _start_hook(target: str) -> bool:
@@ -130,6 +141,7 @@ class _Wakeups:
     def __init__(self, reading: socket.socket, reopen_logs: Callable[[], None]) -> None:
         self._reading = reading
         self._reopen_logs = reopen_logs
+        self.hung_up = False  # the signal that has ended it is SIGHUP
 
     def fileno(self) -> int:
         """See `net.blocking.Control`."""
@@ -151,8 +163,11 @@ def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
+    wakeups = _Wakeups(reading, reopen_logs)
+    before = {number: signal.getsignal(number) for number in (*_STOP_SIGNALS, signal.SIGUSR1, signal.SIGALRM)}
 
     def stop(number: int, frame: object) -> None:
+        wakeups.hung_up = number == signal.SIGHUP
         for repeated in _STOP_SIGNALS:
             signal.signal(repeated, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -163,9 +178,12 @@ def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
     signal.signal(signal.SIGUSR1, lambda *_: None)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
-        yield _Wakeups(reading, reopen_logs)
+        yield wakeups
     finally:
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)
+        if wakeups.hung_up:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         reading.close()
         writing.close()

@@ -53,6 +53,7 @@ class Master:
         make_runner: MakeRunner = PoolRunner,
         command: Sequence[str] = (),
         handed: State | None = None,
+        order: Callable[[int], signals.Order | None] = signals.order,
     ) -> None:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
@@ -60,6 +61,7 @@ class Master:
         self._settings = settings
         self._reread = reread
         self._make_runner = make_runner
+        self._order = order
         self._exit_code = EXIT_OK
         self._stopping = False
         self._judged = False  # whether the outcome of the first loads is known
@@ -212,17 +214,17 @@ class Master:
 
     def _on_signals(self) -> None:
         for number in self._wake_up.recv(256):
-            match number:
-                case signal.SIGTERM | signal.SIGINT:
+            match self._order(number):
+                case signals.Order.STOP:
                     self._terminate()
-                case signal.SIGQUIT:
+                case signals.Order.DRAIN:
                     self._drain()
-                case signal.SIGUSR1:
+                case signals.Order.REOPEN_LOGS:
                     self._reopen_logs()
-                case signal.SIGHUP | signal.SIGUSR2:
+                case signals.Order.RELOAD:
                     self._reload(lambda answer: None)  # a signal waits for no answer
-                case signal.SIGTTIN | signal.SIGTTOU:
-                    self._adjust(1 if number == signal.SIGTTIN else -1)
+                case signals.Order.ADD | signals.Order.TAKE as change:
+                    self._adjust(1 if change is signals.Order.ADD else -1)
         self._reap()
 
     def _reopen_logs(self) -> dict[str, Any]:
@@ -272,8 +274,7 @@ class Master:
             status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
             if (killed or ended.si_status) and self.owns(ended.si_pid):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    # What it has started; the number is its own until it is reaped.
-                    os.killpg(ended.si_pid, signal.SIGKILL)
+                    os.killpg(ended.si_pid, signal.SIGKILL)  # what it has started; the number is its own until reaped
             os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
             if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
                 self._console.reaped(ended.si_pid, status)

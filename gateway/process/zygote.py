@@ -49,12 +49,10 @@ _MOST_DESCRIPTORS = 3  # of a worker: its channel, its output, the access log
 def main(channel_fd: int) -> None:
     """Import, report, then fork workers until the master closes the channel."""
     environment, directory = dict(os.environ), os.getcwd()
-    channel = socket.socket(fileno=channel_fd)
     task = Task.read(sys.stdin.buffer)
-    if task.relayed:
-        log.through_master()
-    _settle_in(task)
-    _let_inherit(task, channel_fd, False)  # what an application starts must not keep them open
+    channel = _settle_in(task, channel_fd)
+    sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
+    os.chdir(task.pool.chdir or ".")
     sources = _watch_sources() if task.pool.reload_on_change else None
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
@@ -66,6 +64,19 @@ def main(channel_fd: int) -> None:
             os.chdir(directory)
             _start_over(task, channel_fd, environment)
         load = functools.partial(lambda: loaded)
+    _fork_workers(channel, task, load, sources)
+
+
+def fork_from_here(task: Task, channel_fd: int, load: worker.Load) -> NoReturn:
+    """Be the zygote of what this process, a fork of the master's, has in memory already: report, then fork workers."""
+    channel = _settle_in(task, channel_fd)
+    errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
+    sys.stdout = sys.stderr = errors
+    _fork_workers(channel, task, load, None)
+
+
+def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources: Sources | None) -> NoReturn:
+    """Let the probe answer, report that, and fork workers until the master closes the channel."""
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
     report = _probe(task, load, sources)
@@ -113,8 +124,11 @@ def _let_inherit(task: Task, channel_fd: int, inheritable: bool) -> None:
         os.set_inheritable(fd, inheritable)
 
 
-def _settle_in(task: Task) -> None:
-    """Take the signals, name and import path that the zygote and, after it, the workers have."""
+def _settle_in(task: Task, channel_fd: int) -> socket.socket:
+    """Take the signals, name and descriptors that the zygote and, after it, the workers have; return the channel."""
+    channel = socket.socket(fileno=channel_fd)
+    if task.relayed:
+        log.through_master()
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         # They are the master's to act on, whoever else they reach. Not SIG_IGN: programs that the application starts
         # would inherit it.
@@ -123,9 +137,9 @@ def _settle_in(task: Task) -> None:
     os.dup2(null, 0)
     os.close(null)
     set_name(f"gateway: {task.name}")
-    sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
-    os.chdir(task.pool.chdir or ".")
     set_dumpable(task.pool.process_dumpable)
+    _let_inherit(task, channel_fd, False)  # what an application starts must not keep them open
+    return channel
 
 
 def _is_unsafe(census: Census, pool: str) -> bool:

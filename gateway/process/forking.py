@@ -1,0 +1,121 @@
+"""A pool of what this very process has in memory: its zygote is a fork of it, not a fresh interpreter.
+
+That is what flup's preforked servers are: a script makes its application and calls run(). Nothing is imported again, so
+there is no new code to be had by a reload, and a hang-up ends the pool instead.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import IO, Any, NoReturn
+
+from gateway.process import signals, worker, zygote
+from gateway.process.launch import Identity, die_with
+from gateway.process.pool import PoolRunner
+from gateway.process.setup import Setups
+from gateway.process.signals import Order
+from gateway.process.supervisor import Master
+from gateway.process.task import Task
+from gateway.settings import Application, Binding, Pool, Settings
+
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # there is no new code to be had by a reload
+_Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+def serve(name: str, pool: Pool, load: worker.Load) -> bool:
+    """Serve as the master of a pool until a signal ends it, and return whether that was SIGHUP. Each worker gets its
+    dispatcher from `load`.
+
+    Raises ConfigError, ListenError and OSError before anything serves.
+    """
+    sys.stdout.flush()  # or each process would write what is in its buffer
+    fork = _Fork(load, _open_descriptors(), {number: signal.getsignal(number) for number in signals.CAUGHT})
+    settings = Settings(pools={name: pool}, applications=(Application(name=name, pool=name, bindings=(Binding(),)),))
+    ended_by: list[int] = []
+
+    def make_runner(name: str, setups: Setups, **options: Any) -> PoolRunner:
+        setups.start = fork
+        return PoolRunner(name, setups, **options)
+
+    def order(number: int) -> Order | None:
+        if number not in _ENDS:
+            return signals.order(number)
+        ended_by.append(number)
+        return Order.DRAIN
+
+    with contextlib.ExitStack() as resources:
+        Master(settings, resources, make_runner=make_runner, order=order).run()
+    return ended_by[-1:] == [signal.SIGHUP]
+
+
+@dataclass(slots=True)
+class _Forked:
+    """See `handles.Process`."""
+
+    pid: int
+    returncode: int | None = None
+
+    def wait(self) -> int:
+        """See `handles.Process`."""
+        _, status = os.waitpid(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+@dataclass(frozen=True, slots=True)
+class _Fork:
+    """See `handles.Start`; with what the process had before it became a master."""
+
+    load: worker.Load
+    descriptors: frozenset[int]
+    handlers: dict[signal.Signals, _Handler]
+
+    def __call__(
+        self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
+    ) -> _Forked:
+        """See `handles.Start`."""
+        master = os.getpid()
+        pid = os.fork()
+        if pid:
+            return _Forked(pid)
+        try:
+            self._become_zygote(task, output, channel, master)
+        except SystemExit as error:  # of a worker, too
+            _leave(int(error.code or 0))
+        except BaseException:
+            traceback.print_exc()
+            _leave(1)
+
+    def _become_zygote(self, task: Task, output: int | None, channel: int, master: int) -> NoReturn:
+        """Give up what is the master's, without letting go of its objects: their descriptors may be others' by then."""
+        os.setpgid(0, 0)
+        die_with(master)
+        signal.set_wakeup_fd(-1)
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        os.dup2(2 if output is None else output, 1)
+        if output is not None:
+            os.dup2(output, 2)
+        for fd in _open_descriptors() - self.descriptors - {0, 1, 2, channel, *task.descriptors}:
+            with contextlib.suppress(OSError):  # the one that the list was read from
+                os.close(fd)
+        zygote.fork_from_here(task, channel, self.load)
+
+
+def _open_descriptors() -> frozenset[int]:
+    return frozenset(map(int, os.listdir("/proc/self/fd")))
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process as the interpreter would, but for the frames of the master that are on its stack."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
