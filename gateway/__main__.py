@@ -303,25 +303,30 @@ def request(address: str, url: str, **options: Any) -> int:
 def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
     """Run a start script on this engine.
 
-    SCRIPT ends in gateway.run(application) or web.py's app.run(), and need not be changed. It serves whatever it was
-    started as: the socket on fd 0, one CGI request, or by hand (development server). With --max-children it is a pool.
+    SCRIPT ends in gateway.run(application), flup's WSGIServer(application).run() or web.py's app.run(), and need not be
+    changed. It serves whatever it was started as: the socket on fd 0, one CGI request, the address that it names, or by
+    hand (development server). With --max-children or --listen it is a pool. `gateway SCRIPT` is the same.
     """
     if not script:
         raise ConfigError("name the script to run, as in: gateway run code.py")
     if (handed := handed_over()) is not None:
         return go_on(handed)
-    settings = script_settings(script, given(flags), inherited=inherited_socket()).settings
-    if flags["max_children"] is not None:
+    own = given(flags)
+    settings = script_settings(script, own, inherited=inherited_socket()).settings
+    if "max_children" in own or "listen" in own:
         return supervise(settings)
     from gateway.compat.script import run_script
 
+    pool = settings.pools["main"]
     try:
-        return run_script(script, list(arguments), settings.pools["main"])
+        return run_script(script, list(arguments), {name: getattr(pool, name) for name in own if hasattr(pool, name)})
+    except (ConfigError, ListenError):
+        raise
     except Exception as error:
         told = _traceback_of_script(error, script)
         if not told:
             raise
-        _tell(f"{script} failed before it served anything:\n{told}")
+        _tell(f"{script} failed:\n{told}")
         return USAGE
 
 
@@ -339,8 +344,11 @@ def _traceback_of_script(error: Exception, script: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; what went wrong is one line on standard error."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] not in gateway.commands and os.path.isfile(words[0]):
+        words.insert(0, "run")  # `gateway SCRIPT`
     try:
-        return int(gateway.main(arguments, "gateway", standalone_mode=False) or 0)
+        return int(gateway.main(words, "gateway", standalone_mode=False) or 0)
     except click.Abort:
         return INTERRUPTED
     except click.UsageError as error:

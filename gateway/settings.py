@@ -50,7 +50,9 @@ class Application:
     app: str = setting("", "MODULE:CALLABLE, MODULE:FACTORY() or MODULE:APP with a web.application")
     moduleName: str = setting("", "the module of `className`")
     className: str = setting("", "a class, instantiated with settings=… to give the WSGI callable")
-    script: str = setting("", "a start script that ends in gateway.run(application) or web.py's app.run()")
+    script: str = setting(
+        "", "a start script: it ends in gateway.run(application), or calls a server of flup's or web.py's"
+    )
     bindings: tuple[Binding, ...] = setting((), "the hosts, ports and paths that it answers")
     settings: dict[str, Any] = table(dict, "handed to `className` as settings=…")
 

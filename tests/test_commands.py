@@ -309,7 +309,7 @@ def test_a_script_that_fails_is_shown_from_its_own_first_line(place: Path, text:
     done = gateway("run", "code.py", cwd=place)
     assert done.returncode == 100
     told = done.stderr.splitlines()
-    assert told[0] == "gateway: code.py failed before it served anything:"
+    assert told[0] == "gateway: code.py failed:"
     assert told[-1].startswith(last)
     assert next(line for line in told if line.startswith('  File "')).startswith('  File "code.py", line ')
     assert "gateway/" not in done.stderr

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from gateway import settings
-from gateway.app import script, webpy
+from gateway.app import flup, script, webpy
 from gateway.app.tracebacks import from_application
 from gateway.app.wsgi import Application
 
@@ -175,6 +175,7 @@ def _instantiate(application: settings.Application) -> Application:
 
 def _run_script(path: str) -> Application:
     webpy.offer_instead_of_serving()
+    flup.take_the_place_of_flup(_refuse_to_serve)
     try:
         found = script.capture(path)
     except script.NothingOffered as error:
@@ -184,3 +185,7 @@ def _run_script(path: str) -> Application:
             raise LoadError(f"cannot read the start script {path!r}: {error.strerror}") from error
         raise _raised(f"script {path!r}", "while it ran", error) from error
     return _callable(found, f"what script {path!r} serves")
+
+
+def _refuse_to_serve(server: flup.Server) -> bool:
+    raise RuntimeError("a pool's worker serves already: WSGIServer.run() is for the start script alone")

@@ -1,89 +1,73 @@
-"""Serve an application as whatever this process was started as: a FastCGI program with its listener on fd 0, a CGI
-program, or by hand (the development server).
+"""Start scripts, unchanged, in a process that serves what they would: `gateway run SCRIPT`, `gateway.run(application)`.
+
+A script may come to its end in three ways: gateway.run(application), flup's WSGIServer(application).run(), web.py's
+app.run(). Each is called in place, and what the script does after it is done.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import importlib
-import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from gateway import log
-from gateway.app import webpy
-from gateway.app.dispatch import Dispatcher, Site
-from gateway.app.errors import ErrorStream
-from gateway.app.exchange import Disconnected
-from gateway.app.files import Files
-from gateway.app.script import NothingOffered, capture
+from gateway.app import script, webpy
+from gateway.app.flup import Server, server_class, take_the_place_of_flup
+from gateway.compat import flupserver
+from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, is_spawned, on_socket
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
-from gateway.settings import Binding, ConfigError, Pool
+from gateway.settings import ConfigError, Pool
 
 
-def run_script(path: str, arguments: list[str], pool: Pool | None = None) -> int:
-    """Run the start script at `path` and serve the application that it ends with; return the exit code.
+def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] | None = None) -> int:
+    """Run the start script at `path`, serving in place what it offers; return the exit code.
 
-    Raises ConfigError where the script cannot be read or offers nothing; what the script raises, it raises.
+    `settings` of a pool come before what the script says. Raises ConfigError where the script cannot be read or offers
+    nothing; what the script raises, it raises.
     """
-    webpy.offer_instead_of_serving()
-    if fd_is_listening(0) or cgi.is_cgi():
+    serve_server = functools.partial(flupserver.serve, overrides=settings)
+    take_the_place_of_flup(serve_server)
+    webpy.offer_instead_of_serving(functools.partial(_as_web_py_would, serve_server))
+    if is_spawned() or not webpy.PROTOCOLS.isdisjoint(arguments):
         webpy.production()
     else:
         # Before the script's folder is searched: web.py's documentation calls its script code.py, which is also the
         # name of a module of the standard library that the debugger imports.
         importlib.import_module("werkzeug.debug")
+    exit_code = 0
+
+    def take(offered: Any) -> Any:
+        nonlocal exit_code
+        if isinstance(offered, Server):
+            return serve_server(offered)
+        exit_code = serve_as_started(offered, replace(Pool(), **(settings or {})))
+        return exit_code
+
     try:
-        application = capture(path, arguments)
-    except OSError as error:
-        raise ConfigError(f"cannot read the script {path}: {error.strerror}") from error
-    except NothingOffered as error:
+        script.run(path, arguments, take)
+    except script.NothingOffered as error:
         raise ConfigError(str(error)) from error
-    return serve_as_started(application, pool)
+    except OSError as error:
+        if error.filename != path:
+            raise
+        raise ConfigError(f"cannot read the script {path}: {error.strerror}") from error
+    return exit_code
+
+
+def _as_web_py_would(serve: Any, application: Any) -> Server:
+    """What web.py makes of its application where it speaks FastCGI."""
+    return server_class("fcgi", serve)(application, multiplexed=True, bindAddress=None, debug=False)
 
 
 def serve_as_started(application: Any, pool: Pool | None = None) -> int:
     """Serve a WSGI application until this process is stopped, or its one CGI request answered; return the exit code."""
-    name = getattr(application, "__name__", type(application).__name__)
+    served = Served(application=application, pool=replace(pool or Pool(), listen=FCGI_SOCKET))
     if fd_is_listening(0):
-        from gateway.process import single
-
-        pool = pool or Pool()
-        errors = ErrorStream(log.line)
-        return single.serve_dispatcher(pool, _dispatcher(name, application, errors, pool), errors)
-    if cgi.is_cgi():
-        return _answer_cgi(name, application)
-    from gateway.front import development
-
-    development.run(application, static=os.environ.get("GATEWAY_STATIC"))
+        on_socket(served)
+    elif cgi.is_cgi():
+        return 0 if by_cgi(replace(served, multiprocess=True)) else 1
+    else:
+        by_hand(application)
     return 0
-
-
-def _dispatcher(name: str, application: Any, errors: ErrorStream, pool: Pool) -> Dispatcher:
-    return Dispatcher(
-        [(Binding(), Site(name, application))],
-        errors=errors,
-        log=log.line,
-        port_from=pool.port_from,
-        unknown_host=pool.unknown_host,
-        max_body=pool.max_body,
-        files=Files(pool.x_accel, pool.x_sendfile),
-        multithread=pool.threads > 1,
-        multiprocess=False,
-    )
-
-
-def _answer_cgi(name: str, application: Any) -> int:
-    errors = ErrorStream(log.line)
-    dispatcher = _dispatcher(name, application, errors, Pool())
-    exchange = cgi.CgiExchange()
-    with (
-        contextlib.redirect_stdout(errors),
-        contextlib.redirect_stderr(errors),
-    ):  # standard output is the answer's alone
-        result = dispatcher.handle(cgi.request_head(dispatcher.base), exchange)
-    try:
-        exchange.flush()
-    except Disconnected:
-        return 1
-    return 0 if result.complete else 1

@@ -1,0 +1,1 @@
+"""flup.server on this engine: fcgi, fcgi_fork, fcgi_single, scgi, scgi_fork."""
