@@ -168,7 +168,7 @@ def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
 
     def stop(number: int, frame: object) -> None:
         wakeups.hung_up = number == signal.SIGHUP
-        for repeated in _STOP_SIGNALS:
+        for repeated in (signal.SIGHUP,) if wakeups.hung_up else _STOP_SIGNALS:
             signal.signal(repeated, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, pool.process_control_timeout)

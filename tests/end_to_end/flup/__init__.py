@@ -1,0 +1,1 @@
+"""flup6's own preforked server and this engine, given the same requests."""
