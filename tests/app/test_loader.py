@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.app import imports, script, webpy
+from gateway.app import script, webpy
 from gateway.app.loader import LoadError, load
 from gateway.settings import Application
 from tests.app.memory import Served
@@ -18,20 +18,7 @@ from tests.app.memory import Served
 APP = "def app(environ, start_response):\n    return [b'app']\n"
 
 
-@pytest.fixture(autouse=True)
-def fresh_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Modules, import hooks and arguments of a process that has loaded nothing yet, with tmp_path to import from."""
-    modules, finders, changes, argv = dict(sys.modules), list(sys.meta_path), dict(imports._changes), sys.argv
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    path = list(sys.path)
-    yield
-    for name in sys.modules.keys() - modules.keys():
-        del sys.modules[name]
-    sys.modules.update(modules)
-    sys.meta_path[:], sys.argv, sys.path[:] = finders, argv, path
-    imports._changes.clear()
-    imports._changes.update(changes)
+pytestmark = pytest.mark.usefixtures("fresh_interpreter")
 
 
 @pytest.fixture
@@ -357,6 +344,39 @@ def test_webpys_runners_run_where_no_script_is_captured(monkeypatch: pytest.Monk
     web.wsgi.runwsgi("application")
     assert called
     assert called[0][0] == "application"
+
+
+@pytest.mark.usefixtures("without_webpy")
+@pytest.mark.parametrize(
+    ("arguments", "offered"),
+    [
+        (["code.py"], "a server of application"),
+        (["code.py", "8080"], "a server of application"),
+        (["code.py", "scgi"], ""),
+    ],
+)
+def test_a_socket_that_the_arguments_name_is_left_to_webpy(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], offered: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", arguments)
+    webpy.offer_instead_of_serving(lambda application: f"a server of {application}")
+    taken: list[Any] = []
+    monkeypatch.setattr(script, "_take", taken.append)
+    import web.wsgi
+
+    served: list[Any] = []
+    monkeypatch.setattr(web.wsgi, "runscgi", served.append)
+    web.wsgi.runwsgi("application")
+    assert (taken, served) == (([offered], []) if offered else ([], ["application"]))
+
+
+@pytest.mark.usefixtures("without_webpy")
+def test_a_module_that_cannot_be_imported_is_not_made_up(tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "__init__.py").write_text("")
+    (tmp_path / "web" / "wsgi.py").write_text("import no_such_module\n")
+    webpy.offer_instead_of_serving()
+    assert "module 'web.wsgi' imports 'no_such_module'" in str(mistake("web.wsgi:application"))
 
 
 @pytest.mark.usefixtures("without_webpy")
