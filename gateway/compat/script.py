@@ -32,6 +32,8 @@ def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] 
     webpy.offer_instead_of_serving(functools.partial(_as_web_py_would, serve_server))
     if is_spawned() or not webpy.PROTOCOLS.isdisjoint(arguments):
         webpy.production()
+        if cgi.is_cgi():
+            cgi.claim_output()  # before the script can print
     else:
         # Before the script's folder is searched: web.py's documentation calls its script code.py, which is also the
         # name of a module of the standard library that the debugger imports.

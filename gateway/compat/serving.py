@@ -50,7 +50,7 @@ class Served:
             port_from=self.pool.port_from,
             unknown_host=self.pool.unknown_host,
             max_body=self.pool.max_body,
-            multithread=self.pool.threads > 1,
+            multithread=self.pool.threads > 1 and not run_once,
             multiprocess=self.multiprocess,
         )
         dispatcher.base["wsgi.run_once"] = run_once
@@ -84,13 +84,11 @@ def by_cgi(served: Served) -> bool:
     errors = ErrorStream(log.line)
     dispatcher = served.dispatcher(errors, run_once=True)
     exchange = cgi.CgiExchange()
-    with (
-        contextlib.redirect_stdout(errors),
-        contextlib.redirect_stderr(errors),
-    ):  # standard output is the answer's alone
+    os.environ.pop("HTTP_PROXY", None)  # a client's header, which libraries would take for the variable (httpoxy)
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors):
         result = dispatcher.handle(cgi.request_head(dispatcher.base), exchange)
     try:
-        exchange.flush()
+        exchange.finish()
     except Disconnected:
         return False
     return result.complete
