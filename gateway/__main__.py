@@ -314,6 +314,8 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
     own = given(flags)
     settings = script_settings(script, own, inherited=inherited_socket()).settings
     if "max_children" in own or "listen" in own:
+        if arguments:
+            raise ConfigError(f"{script} is given no arguments by a pool; leave out {' '.join(arguments)}")
         return supervise(settings)
     from gateway.compat.script import run_script
 

@@ -88,6 +88,12 @@ _NOT_CALLED = {
 Serve = Callable[["Server"], bool]
 
 
+class _NoThreadPool:
+    """What stands for flup's, whose limits CherryPy changes when it stops."""
+
+    maxSpare = _idleCount = 0
+
+
 class Server:
     """A WSGIServer. Its attributes are those of flup's; made by `server_class`."""
 
@@ -107,6 +113,8 @@ class Server:
         self.roles: Iterable[int] = self.options.get("roles", (FCGI_RESPONDER,))
         self.multithreaded: bool = self.module.threads and bool(self.options["multithreaded"])
         self.multiprocess: bool = self.module.forks or bool(self.options["multiprocess"])
+        self._stop: Callable[[bool], None] = lambda hang_up: None
+        self._threadPool = _NoThreadPool()
         self._check()
 
     def _check(self) -> None:
@@ -122,6 +130,20 @@ class Server:
     def run(self) -> bool:
         """Serve until a signal ends it; True if that was SIGHUP."""
         return bool(offer(self, functools.partial(type(self).serve, self)))
+
+    def stop_by(self, stop: Callable[[bool], None]) -> None:
+        """It serves, and `stop` would end it, told whether run() is then to return True."""
+        self._stop = stop
+
+    def _exit(self, reload: bool = False) -> None:
+        """End run(), which returns `reload`; flup has it for subclasses. Not of a pool's workers."""
+        self._stop(reload)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """CherryPy stops flup's servers, which it runs in a thread, by `_keepGoing = False`."""
+        if name == "_keepGoing" and not value:
+            self._stop(False)
+        super().__setattr__(name, value)
 
     def error(self, req: Any) -> None:
         """Called where the application has raised before its answer began, in the `except` of that: a subclass writes

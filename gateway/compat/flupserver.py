@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gateway.app import webpy
 from gateway.app.flup import NoDefault, Server
 from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, on_socket
 from gateway.net import cgi
@@ -23,7 +22,6 @@ def serve(server: Server, overrides: Mapping[str, Any] | None = None) -> bool:
 
     `overrides` are settings of the pool that come before what the script says. Raises ConfigError and ListenError.
     """
-    webpy.production()
     pool = replace(pool_of(server), **(overrides or {}))
     served = Served(
         application=server.wsgifunc(),
@@ -33,10 +31,10 @@ def serve(server: Server, overrides: Mapping[str, Any] | None = None) -> bool:
         forks=server.module.forks,
     )
     if pool.listen:
-        return on_socket(served)
+        return on_socket(served, server.stop_by)
     if fd_is_listening(0) and not (cgi.is_cgi() and _is_forced_to_cgi(server)):
         forks = served.forks and "maxChildren" in server.given
-        return on_socket(replace(served, pool=replace(pool, listen=FCGI_SOCKET), forks=forks))
+        return on_socket(replace(served, pool=replace(pool, listen=FCGI_SOCKET), forks=forks), server.stop_by)
     if cgi.is_cgi():
         by_cgi(replace(served, multiprocess=True))
     else:

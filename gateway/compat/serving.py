@@ -9,17 +9,20 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from gateway import log
+from gateway.app import webpy
 from gateway.app.dispatch import Dispatcher, Failure, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import Disconnected
 from gateway.app.files import Files
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
-from gateway.settings import Binding, Pool
+from gateway.settings import Binding, ConfigError, Pool
 
 FCGI_SOCKET = ("fd:0",)  # FastCGI 1.0 §2.2, FCGI_LISTENSOCK_FILENO
 
@@ -62,16 +65,25 @@ def is_spawned() -> bool:
     return fd_is_listening(0) or cgi.is_cgi()
 
 
-def on_socket(served: Served) -> bool:
-    """Serve what the pool listens on until a signal ends it; say whether that was SIGHUP. Raises ListenError."""
+def on_socket(served: Served, on_start: Callable[[Callable[[bool], None]], object] = lambda stop: None) -> bool:
+    """Serve what the pool listens on until a signal ends it; say whether that was SIGHUP.
+
+    `on_start` is given what stops it, told whether to count as SIGHUP; not for a pool, which wants the main thread.
+    Raises ListenError and ConfigError.
+    """
+    webpy.production()
     if served.forks:
         from gateway.process import forking
 
+        if threading.current_thread() is not threading.main_thread():
+            raise ConfigError(
+                f"{served.name}: a server that forks is run in the main thread alone; take one with threads"
+            )
         return forking.serve(served.name, served.pool, lambda: _load(served))
     from gateway.process import single
 
     errors = ErrorStream(log.line)
-    return single.serve_until_stopped(served.pool, served.dispatcher(errors), errors)
+    return single.serve_until_stopped(served.pool, served.dispatcher(errors), errors, on_start)
 
 
 def _load(served: Served) -> tuple[Dispatcher, list[Failure]]:
@@ -81,6 +93,7 @@ def _load(served: Served) -> tuple[Dispatcher, list[Failure]]:
 
 def by_cgi(served: Served) -> bool:
     """Answer the one request that this process was started for; say whether the answer is whole."""
+    webpy.production()
     errors = ErrorStream(log.line)
     dispatcher = served.dispatcher(errors, run_once=True)
     exchange = cgi.CgiExchange()

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 
 from gateway import log
@@ -30,6 +31,8 @@ from gateway.process.worker import driver_factory, run_threads
 from gateway.settings import Application, Pool
 
 _EXIT_TRY_AGAIN = 111
+Stop = Callable[[bool], None]  # told whether it is to count as a hang-up
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
@@ -73,10 +76,13 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
     return 0
 
 
-def serve_until_stopped(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream) -> bool:
+def serve_until_stopped(
+    pool: Pool, dispatcher: Dispatcher, errors: ErrorStream, on_start: Callable[[Stop], object] = lambda stop: None
+) -> bool:
     """Serve what the pool listens on until a stop signal; say whether that was SIGHUP, after which the process may go
     on: it has its signal handlers, and the socket on fd 0, as before.
 
+    `on_start` is given what stops it as well: the only way where this is not the main thread, which alone has signals.
     Raises ListenError, and SystemExit (111) where `on_worker_start` fails.
     """
     if pool.on_worker_start and not _start_hook(pool.on_worker_start):
@@ -88,7 +94,8 @@ def serve_until_stopped(pool: Pool, dispatcher: Dispatcher, errors: ErrorStream)
     kept = KeptQueue.create() if pool.threads > 1 else None
     set_name("gateway: single")
     # The spawner's standard output is nobody's to write to: lighttpd closes it, an inetd would send it to the peer.
-    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _signals(pool, reopen) as wakeups:
+    with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _wakeups(pool, reopen) as wakeups:
+        on_start(wakeups.stop)
         sockets = [listener.socket for listener in listeners]
         make_driver = driver_factory(pool, dispatcher, sockets, access, kept)
         if pool.threads > 1:
@@ -138,8 +145,9 @@ def _occupy_standard_descriptors() -> None:
 class _Wakeups:
     """The driver's control: the numbers of the signals that have come, of which the application may have its own."""
 
-    def __init__(self, reading: socket.socket, reopen_logs: Callable[[], None]) -> None:
+    def __init__(self, reading: socket.socket, writing: socket.socket, reopen_logs: Callable[[], None]) -> None:
         self._reading = reading
+        self._writing = writing
         self._reopen_logs = reopen_logs
         self.hung_up = False  # the signal that has ended it is SIGHUP
 
@@ -154,16 +162,30 @@ class _Wakeups:
             self._reopen_logs()
         return numbers if set(numbers) & set(_STOP_SIGNALS) else GO_ON
 
+    def stop(self, hang_up: bool) -> None:
+        """Stop as by a signal; from any thread."""
+        self.hung_up = hang_up
+        with contextlib.suppress(OSError):  # it has stopped already
+            self._writing.send(bytes([signal.SIGTERM]))
+
 
 @contextlib.contextmanager
-def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
-    """Give what becomes readable with the first stop signal. A running request then has `process_control_timeout`
-    seconds; SIGALRM ends what takes longer. Repeated signals change nothing (lighttpd sends its own until the process
-    is gone). USR1, by which lighttpd ends programs only where its `kill-signal` says so, reopens the log files.
-    """
+def _wakeups(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
+    """Give what becomes readable when the driver is to stop."""
     reading, writing = socket.socketpair()
     writing.setblocking(False)
-    wakeups = _Wakeups(reading, reopen_logs)
+    wakeups = _Wakeups(reading, writing, reopen_logs)
+    is_main = threading.current_thread() is threading.main_thread()
+    with reading, writing, _signals(pool, wakeups, writing) if is_main else contextlib.nullcontext():
+        yield wakeups
+
+
+@contextlib.contextmanager
+def _signals(pool: Pool, wakeups: _Wakeups, writing: socket.socket) -> Iterator[None]:
+    """Stop with the first stop signal. A running request then has `process_control_timeout` seconds; SIGALRM ends what
+    takes longer. Repeated signals change nothing (lighttpd sends its own until the process is gone). USR1, by which
+    lighttpd ends programs only where its `kill-signal` says so, reopens the log files.
+    """
     before = {number: signal.getsignal(number) for number in (*_STOP_SIGNALS, signal.SIGUSR1, signal.SIGALRM)}
 
     def stop(number: int, frame: object) -> None:
@@ -178,12 +200,10 @@ def _signals(pool: Pool, reopen_logs: Callable[[], None]) -> Iterator[_Wakeups]:
     signal.signal(signal.SIGUSR1, lambda *_: None)
     signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
-        yield wakeups
+        yield
     finally:
         signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if wakeups.hung_up:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        reading.close()
-        writing.close()

@@ -209,6 +209,19 @@ def test_page_of_its_own_may_be_extended_and_may_raise() -> None:
     assert served.ask(QUERY_STRING="before", HTTP_ACCEPT="none").status == 500
 
 
+@pytest.mark.parametrize(("end", "hang_up"), [(lambda s: s._exit(), False), (lambda s: s._exit(True), True)])
+def test_what_serves_a_server_can_be_stopped_by_it(end: Callable[[flup.Server], None], hang_up: bool) -> None:
+    server, told = made(), []
+    end(server)  # which does nothing before it serves
+    server.stop_by(told.append)
+    end(server)
+    server._keepGoing = True  # type: ignore[attr-defined]
+    assert told == [hang_up]
+    server._keepGoing = False  # type: ignore[attr-defined]
+    server._threadPool.maxSpare = server._threadPool._idleCount
+    assert told == [hang_up, False]
+
+
 # -- in flup's modules ------------------------------------------------------------------------------------------------
 
 

@@ -282,6 +282,16 @@ def front_configuration(name: str, settings: Settings, port: int, **options: Any
     return render(name, read_settings(str(settings.file), {}).settings, listen=f"127.0.0.1:{port}", **options)
 
 
+def by_scgi(configuration: str) -> str:
+    """A bundled configuration, speaking the other protocol."""
+    for fastcgi, scgi in [
+        ("fastcgi_param ", "scgi_param "), ("fastcgi_pass", "scgi_pass"), ("$fastcgi_script_name", "$uri"),
+        ("fastcgi.server", "scgi.server"), ("mod_fastcgi", "mod_scgi"),
+    ]:  # fmt: skip
+        configuration = configuration.replace(fastcgi, scgi)
+    return configuration.replace("scgi_param GATEWAY_INTERFACE", "scgi_param SCGI 1;\n    scgi_param GATEWAY_INTERFACE")
+
+
 def front_command(name: str, place: Path, configuration: Path) -> list[str]:
     if name == "nginx":
         return ["nginx", "-e", "stderr", "-p", str(place), "-c", str(configuration)]

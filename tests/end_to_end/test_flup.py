@@ -19,6 +19,7 @@ from tests.end_to_end.running import (
     ROOT,
     Program,
     Settings,
+    by_scgi,
     children,
     descendants,
     front,
@@ -109,16 +110,6 @@ def test_sigterm_to_an_idle_preforked_server(place: Path, command: Sequence[str]
 
 
 # -- the parameters ---------------------------------------------------------------------------------------------------
-
-
-def by_scgi(configuration: str) -> str:
-    """A bundled configuration, speaking the other protocol."""
-    for fastcgi, scgi in [
-        ("fastcgi_param ", "scgi_param "), ("fastcgi_pass", "scgi_pass"), ("$fastcgi_script_name", "$uri"),
-        ("fastcgi.server", "scgi.server"), ("mod_fastcgi", "mod_scgi"),
-    ]:  # fmt: skip
-        configuration = configuration.replace(fastcgi, scgi)
-    return configuration.replace("scgi_param GATEWAY_INTERFACE", "scgi_param SCGI 1;\n    scgi_param GATEWAY_INTERFACE")
 
 
 @pytest.mark.parametrize("package", ["flup", "gateway.compat.flup"])

@@ -23,9 +23,11 @@ from tests.end_to_end.running import (
     Program,
     Settings,
     alive,
+    by_scgi,
     children,
     front,
     front_configuration,
+    listens,
 )
 from tests.waiting import free_port, wait_until
 
@@ -91,6 +93,32 @@ def test_webpy_under_max_procs_5(place: Path) -> None:
     wait_until(lambda: not any(map(alive, started)), what="the end of what lighttpd started")
 
 
+def test_webpy_by_hand(place: Path) -> None:
+    """The development server, with errors for whoever has started it."""
+    port = free_port()
+    environment = ENVIRONMENT | {"PORT": str(port)}
+    with Program([*GATEWAY, SCRIPTS / "code.py"], place / "log", env=environment, cwd=place) as program:
+        program.wait_for(lambda: listens(port))
+        assert fetch(port, "/").text == "Hello, world!\n"
+        answer = fetch(port, "/raise")
+        assert (answer.status, "raise ValueError" in answer.text) == (500, True)
+
+
+@pytest.mark.parametrize("protocol", ["fastcgi", "scgi"])
+def test_webpy_on_an_address_of_its_arguments(front_name: str, place: Path, protocol: str) -> None:
+    port, own_port = free_port(), free_port()
+    configuration = front_configuration(front_name, Settings(place, {"listen": f"127.0.0.1:{own_port}"}), port)
+    command = [*GATEWAY, SCRIPTS / "code.py", protocol, f"127.0.0.1:{own_port}"]
+    with (
+        Program(command, place / "log", env=ENVIRONMENT) as program,
+        front(front_name, place, by_scgi(configuration) if protocol == "scgi" else configuration, port),
+    ):
+        program.wait_for(lambda: listens(own_port))
+        assert fetch(port, "/").text == "Hello, world!\n"
+        answer = fetch(port, "/raise")
+        assert (answer.status, b"on purpose" in answer.body) == (500, False)
+
+
 # -- Mercurial --------------------------------------------------------------------------------------------------------
 
 
@@ -151,6 +179,37 @@ def test_trac(front_name: str, place: Path, trac: Path, variables: str) -> None:
         assert "Café x".encode() in fetch(port, "/wiki/Caf%C3%A9%20x").body
         assert fetch(port, "/nonesuch").status == 404
         assert fetch(port, "/chrome/common/css/trac.css").status == 200
+
+
+# -- CherryPy ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["-s", "-f"], ids=["scgi", "fastcgi"])
+def test_cherryd(front_name: str, place: Path, flag: str) -> None:
+    """CherryPy's own daemon, which runs flup's server in a thread and stops it in a way of its own."""
+    port, own_port = free_port(), free_port()
+    (place / "shop.py").write_text(
+        "import cherrypy\n\nclass Shop:\n    @cherrypy.expose\n    def index(self, item='nothing'):\n"
+        "        return 'bought ' + item\n\ncherrypy.tree.mount(Shop())\n"
+    )
+    (place / "shop.conf").write_text(
+        f"[global]\nserver.socket_host = '127.0.0.1'\nserver.socket_port = {own_port}\nengine.autoreload.on = False\n"
+    )
+    command = [*GATEWAY, "run", PROGRAMS / "cherryd", flag, "-c", place / "shop.conf", "-i", "shop"]
+    configuration = front_configuration(front_name, Settings(place, {"listen": f"127.0.0.1:{own_port}"}), port)
+    environment = ENVIRONMENT | {"PYTHONPATH": f"{ROOT}:{place}"}
+    with (
+        Program(command, place / "script.log", env=environment, cwd=place) as program,
+        front(front_name, place, by_scgi(configuration) if flag == "-s" else configuration, port),
+    ):
+        program.wait_for(
+            lambda: "Bus STARTED" in program.said
+        )  # before that, CherryPy ends without an answer to anyone
+        assert fetch(port, "/?item=a+hat").text == "bought a hat", program.said
+        assert fetch(port, "/", "POST", body=b"item=this").status == 200
+        assert fetch(port, "/nonesuch").status == 404
+        program.signal(signal.SIGTERM)
+        assert program.wait(15) == 0
 
 
 # -- in the manner of MoinMoin ----------------------------------------------------------------------------------------
