@@ -108,6 +108,8 @@ def serve_until_stopped(
         if listener.address == InheritedAddress(0):
             os.dup2(listener.socket.fileno(), 0)
         listener.close()
+    if kept is not None:
+        kept.close()
     return wakeups.hung_up
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from gateway.config import read_settings
 from gateway.settings import Application, Gateway, Pool
 from tests.end_to_end.browsing import fetch
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, ROOT, USER, Settings, front, serving
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, ROOT, USER, Settings, front, serving
 from tests.waiting import free_port, wait_until
 
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("*.md"))}
@@ -64,6 +65,24 @@ def shop(place: Path) -> Settings:
     (place / "shop.py").write_text(APPLICATION)
     pool = {"listen": str(place / "shop.sock"), "app_dir": str(place)}
     return Settings(place, pool, [{"name": "shop", "app": "shop:application"}])
+
+
+def test_webpy_script_under_lighttpd(place: Path) -> None:
+    """The recipe of web.py's documentation, with `gateway run` before the script."""
+    command = place / "start"
+    command.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gateway run {HERE}/scripts/code.py\n")
+    command.chmod(0o755)
+    recipe = block("scripts", "lighttpd", place).replace(
+        "/srv/shop/.venv/bin/gateway run /srv/shop/code.py", str(command)
+    )
+    port = free_port()
+    start = f'server.document-root = "{place}"\nserver.bind = "127.0.0.1"\nserver.port = {port}\n'
+    with front("lighttpd", place, start + "server.modules = ()\n" + recipe, port) as lighttpd:
+        assert fetch(port, "/").text == "Hello, world!\n"
+        assert fetch(port, "/raise").status == 500
+        wait_until(lambda: "ValueError: on purpose" in lighttpd.said, what="the traceback")
+        assert fetch(port, "/form", "POST", body=b"name=me").text == "me"
+        assert fetch(port, "/sta/none.css").status == 404
 
 
 def check(port: int) -> None:
