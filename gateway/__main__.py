@@ -311,8 +311,8 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
         raise ConfigError("name the script to run, as in: gateway run code.py")
     if (handed := handed_over()) is not None:
         return go_on(handed)
-    own = given(flags)
-    settings = script_settings(script, own, inherited=inherited_socket()).settings
+    own, inherited = given(flags), inherited_socket()
+    settings = script_settings(script, own, inherited=inherited).settings
     if "max_children" in own or "listen" in own:
         if arguments:
             raise ConfigError(f"{script} is given no arguments by a pool; leave out {' '.join(arguments)}")
@@ -320,8 +320,9 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
     from gateway.compat.script import run_script
 
     pool = settings.pools["main"]
+    names = [name for name in own if hasattr(pool, name)] + ["listen"] * (inherited == "systemd")
     try:
-        return run_script(script, list(arguments), {name: getattr(pool, name) for name in own if hasattr(pool, name)})
+        return run_script(script, list(arguments), {name: getattr(pool, name) for name in names})
     except (ConfigError, ListenError):
         raise
     except Exception as error:

@@ -30,7 +30,7 @@ def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] 
     serve_server = functools.partial(flupserver.serve, overrides=settings)
     take_the_place_of_flup(serve_server)
     webpy.offer_instead_of_serving(functools.partial(_as_web_py_would, serve_server))
-    if is_spawned() or not webpy.PROTOCOLS.isdisjoint(arguments):
+    if is_spawned() or (settings or {}).get("listen") or not webpy.PROTOCOLS.isdisjoint(arguments):
         webpy.production()
         if cgi.is_cgi():
             cgi.claim_output()  # before the script can print
@@ -65,8 +65,10 @@ def _as_web_py_would(serve: Any, application: Any) -> Server:
 
 def serve_as_started(application: Any, pool: Pool | None = None) -> int:
     """Serve a WSGI application until this process is stopped, or its one CGI request answered; return the exit code."""
-    served = Served(application=application, pool=replace(pool or Pool(), listen=FCGI_SOCKET))
+    served = Served(application=application, pool=pool or Pool())
     if fd_is_listening(0):
+        on_socket(replace(served, pool=replace(served.pool, listen=FCGI_SOCKET)))
+    elif served.pool.listen:
         on_socket(served)
     elif cgi.is_cgi():
         return 0 if by_cgi(replace(served, multiprocess=True)) else 1

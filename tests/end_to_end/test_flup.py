@@ -19,6 +19,7 @@ from tests.end_to_end.running import (
     ROOT,
     Program,
     Settings,
+    alive,
     by_scgi,
     children,
     descendants,
@@ -230,6 +231,31 @@ def test_addresses_are_about_tcp_alone(place: Path) -> None:
     command = [*NATIVE, script(place, "fcgi", on_socket(place))]
     with start(place, command, FCGI_WEB_SERVER_ADDRS="192.0.2.1"):
         assert ask(place)
+
+
+def test_nothing_outlives_the_script(place: Path) -> None:
+    with start(place, [*NATIVE, script(place, "fcgi_fork", on_socket(place) + ", maxSpare=3")]) as program:
+        wait_until(lambda: len(children(program.pid)) > 2, what="a zygote and workers")
+        started = children(program.pid)
+        program.signal(signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, started)), what="their end")
+
+
+@pytest.mark.parametrize("module", ["fcgi", "fcgi_fork"])
+def test_a_socket_from_systemd(place: Path, module: str) -> None:
+    launch = (
+        "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
+        "os.execv(sys.argv[2], sys.argv[2:])"
+    )
+    with listening(place / "given.sock") as listener:
+        command = [sys.executable, "-c", launch, str(listener.fileno()), *GATEWAY, "run", script(place, module)]
+        with (
+            Program(command, place / "log", env=ENVIRONMENT, pass_fds=[listener.fileno()]) as program,
+            Front(place / "given.sock") as front,
+        ):
+            assert (int(front.ask().body) == program.pid) is (module == "fcgi")
+            program.signal(signal.SIGTERM)
+            assert program.wait(10) == 0
 
 
 # -- mistakes ---------------------------------------------------------------------------------------------------------

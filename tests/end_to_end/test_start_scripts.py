@@ -93,6 +93,17 @@ def test_webpy_under_max_procs_5(place: Path) -> None:
     wait_until(lambda: not any(map(alive, started)), what="the end of what lighttpd started")
 
 
+def test_webpy_that_is_told_to_speak_fastcgi(front_name: str, place: Path) -> None:
+    """As web.py's recipe for nginx says: spawn-fcgi sets nothing by which web.py could know."""
+    text = (SCRIPTS / "code.py").read_text()
+    line = "web.wsgi.runwsgi = lambda func, addr=None: web.wsgi.runfcgi(func, addr)"
+    (place / "code.py").write_text(text.replace("    app.run()", f"    {line}\n    app.run()"))
+    with spawned(front_name, place, place / "code.py") as (port, program):
+        assert fetch(port, "/").text == "Hello, world!\n", program.said
+        assert fetch(port, "/raise").status == 500
+        assert fetch(port, "/").status == 200
+
+
 def test_webpy_by_hand(place: Path) -> None:
     """The development server, with errors for whoever has started it."""
     port = free_port()
