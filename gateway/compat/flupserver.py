@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from gateway.app.bindings import canonical_path
 from gateway.app.flup import NoDefault, Server
-from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, on_socket
+from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, name_of, on_socket
 from gateway.net import cgi
 from gateway.net.address import parse_address, resolve
 from gateway.net.listeners import fd_is_listening
@@ -29,6 +31,7 @@ def serve(server: Server, overrides: Mapping[str, Any] | None = None) -> bool:
         bindings=_bindings(server),
         multiprocess=server.multiprocess,
         forks=server.module.forks,
+        name=name_of(server.application),
     )
     if pool.listen:
         return on_socket(served, server.stop_by)
@@ -62,6 +65,8 @@ def pool_of(server: Server) -> Pool:
             max_requests=options["maxRequests"],
             request_terminate_timeout=float(options["timeout"] or 0),
         )
+        if pause := options["sockTimeout"]:
+            pool = replace(pool, request_body_timeout=float(pause), response_timeout=float(pause))
     return pool
 
 
@@ -84,12 +89,19 @@ def _address(server: Server, address: Any) -> str:
 
 
 def _allowed(server: Server, address: Any) -> tuple[str, ...]:
-    """Who may connect over TCP; nobody is refused on a Unix socket, whose permissions have decided."""
+    """Who may connect over TCP; of a Unix socket its permissions decide. Raises ConfigError."""
     if isinstance(address, str):
         return ()
-    if server.module.protocol == "scgi":
-        return tuple(server.options["allowedServers"] or ())
-    return tuple(text.strip() for text in os.environ.get("FCGI_WEB_SERVER_ADDRS", "").split(",") if text.strip())
+    source, named = "allowedServers", server.options.get("allowedServers") or ()
+    if server.module.protocol == "fastcgi":
+        source, named = "FCGI_WEB_SERVER_ADDRS", os.environ.get("FCGI_WEB_SERVER_ADDRS", "").split(",")
+    allowed = tuple(text.strip() for text in named if text.strip())
+    for text in allowed:
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            raise ConfigError(f"{source} names {text!r}: write IP addresses, as in 192.0.2.1") from None
+    return allowed
 
 
 def _where(server: Server) -> str:
@@ -97,11 +109,15 @@ def _where(server: Server) -> str:
 
 
 def _bindings(server: Server) -> tuple[Binding, ...]:
-    """Everything, at the root or prefix that the front-end names, or at `scriptName`."""
+    """Everything, at the root or prefix that the front-end names, or at `scriptName`. Raises ConfigError."""
     name = server.options.get("scriptName", NoDefault)
     if name is NoDefault or name is None:
         return (Binding(),)
     mounted = Binding(path="/" + name.strip("/"))
+    try:
+        canonical_path(mounted.path)
+    except ValueError as error:
+        raise ConfigError(f"{_where(server)}: scriptName={name!r}: {error}") from None
     return (mounted,) if mounted.path == "/" else (mounted, Binding())
 
 

@@ -36,15 +36,11 @@ class Served:
     bindings: tuple[Binding, ...] = (Binding(),)
     multiprocess: bool = False
     forks: bool = False
-
-    @property
-    def name(self) -> str:
-        """What the application is called in messages."""
-        return str(getattr(self.application, "__name__", type(self.application).__name__))
+    name: str = ""  # of the application, in messages; by default what Python calls it
 
     def dispatcher(self, errors: ErrorStream, *, run_once: bool = False) -> Dispatcher:
         """What answers its requests. Raises ValueError for a binding that is none."""
-        site = Site(self.name, self.application)
+        site = Site(self.name or name_of(self.application), self.application)
         dispatcher = Dispatcher(
             [(binding, site) for binding in self.bindings],
             errors=errors,
@@ -58,6 +54,11 @@ class Served:
         )
         dispatcher.base["wsgi.run_once"] = run_once
         return dispatcher
+
+
+def name_of(application: Any) -> str:
+    """What an application is called in messages."""
+    return str(getattr(application, "__name__", type(application).__name__))
 
 
 def is_spawned() -> bool:

@@ -111,7 +111,7 @@ class _Fork:
 
 
 def _open_descriptors() -> frozenset[int]:
-    return frozenset(map(int, os.listdir("/proc/self/fd")))
+    return frozenset(map(int, os.listdir("/dev/fd")))
 
 
 def _leave(code: int) -> NoReturn:
