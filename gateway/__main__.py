@@ -319,10 +319,8 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
         return supervise(settings)
     from gateway.compat.script import run_script
 
-    pool = settings.pools["main"]
-    names = [name for name in own if hasattr(pool, name)] + ["listen"] * (inherited == "systemd")
     try:
-        return run_script(script, list(arguments), {name: getattr(pool, name) for name in names})
+        return run_script(script, arguments, settings, {*own, *(["listen"] if inherited == "systemd" else [])})
     except (ConfigError, ListenError):
         raise
     except Exception as error:

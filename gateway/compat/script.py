@@ -8,29 +8,39 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
+from gateway import log
 from gateway.app import script, webpy
 from gateway.app.flup import Server, server_class, take_the_place_of_flup
 from gateway.compat import flupserver
 from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, is_spawned, on_socket
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
-from gateway.settings import ConfigError, Pool
+from gateway.settings import ConfigError, Pool, Settings
+
+_BEFORE_THE_SCRIPT = {  # settings of what the process is when it imports the application
+    "user", "group", "env", "umask", "chdir", "app_dir", "process_priority", "process_dumpable", "rlimit_files",
+    "rlimit_core", "rlimits",
+}  # fmt: skip
 
 
-def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] | None = None) -> int:
+def run_script(path: str, arguments: Sequence[str], settings: Settings, given: Collection[str] = ()) -> int:
     """Run the start script at `path`, serving in place what it offers; return the exit code.
 
-    `settings` of a pool come before what the script says. Raises ConfigError where the script cannot be read or offers
-    nothing; what the script raises, it raises.
+    What is `given` of the settings comes before what the script says. Raises ConfigError where the script cannot be
+    read or offers nothing; what the script raises, it raises.
     """
-    serve_server = functools.partial(flupserver.serve, overrides=settings)
+    (pool,) = settings.pools.values()
+    overrides = {name: getattr(pool, name) for name in given if hasattr(pool, name)}
+    path = _settle_in(path, settings, pool, given)
+    serve_server = functools.partial(flupserver.serve, overrides=overrides)
     take_the_place_of_flup(serve_server)
     webpy.offer_instead_of_serving(functools.partial(_as_web_py_would, serve_server))
-    if is_spawned() or (settings or {}).get("listen") or not webpy.PROTOCOLS.isdisjoint(arguments):
+    if is_spawned() or "listen" in given or not webpy.PROTOCOLS.isdisjoint(arguments):
         webpy.production()
         if cgi.is_cgi():
             cgi.claim_output()  # before the script can print
@@ -44,7 +54,7 @@ def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] 
         nonlocal exit_code
         if isinstance(offered, Server):
             return serve_server(offered)
-        exit_code = serve_as_started(offered, replace(Pool(), **(settings or {})))
+        exit_code = serve_as_started(offered, replace(Pool(), **overrides))
         return exit_code
 
     try:
@@ -56,6 +66,20 @@ def run_script(path: str, arguments: Sequence[str], settings: Mapping[str, Any] 
             raise
         raise ConfigError(f"cannot read the script {path}: {error.strerror}") from error
     return exit_code
+
+
+def _settle_in(path: str, settings: Settings, pool: Pool, given: Collection[str]) -> str:
+    """Do what a master does before an application is imported, as far as it was asked for; return the path to run."""
+    if settings.gateway.error_log != "stderr":
+        log.open_file(settings.gateway.error_log)
+    log.use_json(settings.gateway.error_log_format == "json")
+    if _BEFORE_THE_SCRIPT.isdisjoint(given):
+        return path
+    from gateway.process import single
+
+    path = os.path.abspath(path)
+    single.settle_in(pool)
+    return path
 
 
 def _as_web_py_would(serve: Any, application: Any) -> Server:

@@ -17,6 +17,7 @@ from tests.end_to_end.running import (
     ENVIRONMENT,
     GATEWAY,
     ROOT,
+    USER,
     Program,
     Settings,
     alive,
@@ -224,6 +225,19 @@ def test_who_may_connect_over_tcp(place: Path, module: str, allowed: str) -> Non
         ]
         done = subprocess.run(asking, env=ENVIRONMENT, capture_output=True, text=True, timeout=30)
         assert (done.returncode == 0) is (allowed == "127.0.0.1"), done.stderr
+
+
+def test_flags_come_before_what_the_script_says(place: Path) -> None:
+    (place / "folder").mkdir()
+    shown = "import threading\nanswer = application\ndef application(environ, start_response):\n"
+    shown += '    body = f\'{environ["wsgi.multithread"]} {os.getcwd()} {os.environ["SHOP"]}\'\n'
+    shown += "    print('printed')\n    answer(environ, start_response)\n    return [body.encode()]\n"
+    script(place, "fcgi", on_socket(place), more=shown)
+    user = ["--user", USER] if USER else []
+    flags = ["--threads", "1", "--chdir", place / "folder", "--env", "SHOP=it", "--error-log", place / "errors", *user]
+    with start(place, [*GATEWAY, "run", *flags, "start.fcgi"]):
+        assert ask(place) == f"False {place / 'folder'} it".encode()
+        assert "printed" in (place / "errors").read_text()
 
 
 def test_addresses_are_about_tcp_alone(place: Path) -> None:

@@ -58,7 +58,7 @@ class Outcome:
         if self.error:
             parts.append("logged")
         if self.noted:
-            parts.append("`close()` called")
+            parts.append(self.noted.strip())
         return "; ".join(parts)
 
     def _answer(self) -> str:

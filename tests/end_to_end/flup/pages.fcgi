@@ -10,7 +10,6 @@ from urllib.parse import parse_qs
 from flup.server.fcgi_fork import WSGIServer
 
 TEXT = ("Content-Type", "text/plain")
-HEADERS = [TEXT]  # of every answer that /reused gives
 PAGES = {}
 socket, journal = sys.argv[1:]
 
@@ -180,10 +179,19 @@ def header(environ, start_response, query):
     return [b"body"]
 
 
+class Looking(list):
+    """A body that looks at the headers when it is closed."""
+
+    def close(self):
+        note(f"{len(self.headers)} header(s) in the application's list")
+
+
 @page
-def reused(environ, start_response, query):
-    start_response("200 OK", HEADERS)
-    return [query["body"].encode()]
+def own_list(environ, start_response, query):
+    body = Looking([b"body"])
+    body.headers = [TEXT]
+    start_response("200 OK", body.headers)
+    return body
 
 
 @page
