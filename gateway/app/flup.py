@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from gateway.app.answer import error_answer
-from gateway.app.flupimitation import with_environ, with_error_page
+from gateway.app.flupimitation import with_environ, with_error_page, with_flup6s_errors
 from gateway.app.imports import change, change_or_make
 from gateway.app.script import offer
 
@@ -157,7 +157,9 @@ class Server:
         application = self.application
         if type(self).error is not Server.error:
             application = with_error_page(application, self)
-        return with_environ(application, self.environ) if self.environ else application
+        if self.environ:
+            application = with_environ(application, self.environ)
+        return with_flup6s_errors(application)
 
 
 def server_class(module: str, serve: Serve) -> type[Server]:

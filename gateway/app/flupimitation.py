@@ -1,11 +1,13 @@
-"""What flup does around an application, as WSGI: variables of the script's own, and an error page that it makes."""
+"""What flup does around an application, as WSGI: variables of the script's own, an error page that it makes, and an
+error stream that takes bytes.
+"""
 
 from __future__ import annotations
 
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from gateway.app.answer import WSGIError
 from gateway.app.environ import Rejected
@@ -36,6 +38,41 @@ def with_environ(application: Application, extra: Mapping[str, Any]) -> Applicat
         environ.update({name: value for name, value in extra.items() if name not in _SERVERS_OWN})
         if "HTTPS" in extra:
             environ["wsgi.url_scheme"] = "https" if extra["HTTPS"] in ("on", "1") else "http"
+        return application(environ, start_response)
+
+    return answer
+
+
+class _Errors:
+    """`wsgi.errors` for applications that were written for flup6, whose own takes bytes alone; PEP 3333 says text."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, data: str | bytes) -> int:
+        """Take text, or bytes of text."""
+        return self._stream.write(data.decode("utf-8", "backslashreplace") if isinstance(data, bytes) else data)
+
+    def writelines(self, lines: Iterable[str | bytes]) -> None:
+        """Take several."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def with_flup6s_errors(application: Application) -> Application:
+    """`application`, whose error stream takes bytes as well as text."""
+    known: TextIO | None = None
+    errors: _Errors | None = None
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        nonlocal known, errors
+        if environ["wsgi.errors"] is not known:  # one for all requests
+            known = environ["wsgi.errors"]
+            errors = _Errors(environ["wsgi.errors"])
+        environ["wsgi.errors"] = errors
         return application(environ, start_response)
 
     return answer

@@ -222,6 +222,21 @@ def test_what_serves_a_server_can_be_stopped_by_it(end: Callable[[flup.Server], 
     assert told == [hang_up, False]
 
 
+def test_error_stream_takes_bytes_as_well() -> None:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        errors = environ["wsgi.errors"]
+        errors.write(b"caf\xc3\xa9 \xff\n")
+        errors.writelines(["text\n", b"bytes\n"])
+        errors.flush()
+        start_response("200 OK", [])
+        return [errors.encoding.encode()]
+
+    served = Served(made("fcgi", application).wsgifunc())
+    for _ in range(2):
+        assert (served.ask().status, served.exchange.body) == (200, b"utf-8")
+    assert served.log == ["café \\xff", "text", "bytes"] * 2
+
+
 # -- in flup's modules ------------------------------------------------------------------------------------------------
 
 

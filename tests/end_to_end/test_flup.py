@@ -171,6 +171,21 @@ def ask(place: Path) -> bytes:
         return b""
 
 
+def test_a_request_that_takes_longer_than_timeout(place: Path) -> None:
+    slow = "import time\ndef application(environ, start_response):\n    time.sleep(30)\n"
+    with (
+        start(place, [*NATIVE, script(place, "fcgi_fork", on_socket(place) + ", timeout=0.3", more=slow)]) as program,
+        Front(place / "pool.sock") as front,
+    ):
+        assert front.ask().status == b"Status: 504 Gateway Timeout"
+        wait_until(lambda: "RequestTimeout" in program.said, what="the traceback")
+
+
+def test_maxrequests(place: Path) -> None:
+    with start(place, [*NATIVE, script(place, "fcgi_fork", on_socket(place) + ", maxSpare=1, maxRequests=2")]):
+        wait_until(lambda: len({ask(place) for _ in range(10)}) > 1, what="another worker")
+
+
 def test_fork_with_maxchildren_is_a_pool_on_fd_0_too(place: Path) -> None:
     """As `gateway serve --max-children` is; without, a process that was handed its socket is one worker."""
     for options, pool in [("maxChildren=2, maxSpare=2", True), ("", False)]:

@@ -108,7 +108,11 @@ CASES = (
     Case("returns None", "/none", _WRONG),
     Case("a chunk of text", "/text", _WRONG),
     # the log
-    Case("wsgi.errors", "/errors", "flup6's stream takes bytes; PEP 3333 says text"),
+    Case("wsgi.errors", "/errors", "PEP 3333 says text, of which flup6's stream dies"),
+    Case(
+        "wsgi.errors, given bytes", "/errors_in_bytes",
+        "flup6 takes them where its socket is fd 0; on an address of its own it writes them to sys.stderr, too",
+    ),
     Case("print()", "/printing", "standard output is the error log's"),
     # what comes in
     Case("a header of 40 kB", "/show", params=show("HTTP_X", HTTP_X="x" * 40_000)),

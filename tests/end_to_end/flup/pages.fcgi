@@ -215,6 +215,14 @@ def errors(environ, start_response, query):
 
 
 @page
+def errors_in_bytes(environ, start_response, query):
+    environ["wsgi.errors"].write(b"to the log\n")
+    environ["wsgi.errors"].flush()
+    start_response("200 OK", [TEXT])
+    return [b"body"]
+
+
+@page
 def printing(environ, start_response, query):
     print("printed")
     start_response("200 OK", [TEXT])
