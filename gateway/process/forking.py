@@ -86,13 +86,15 @@ class _Fork:
         pid = os.fork()
         if pid:
             return _Forked(pid)
+        code: object = 1
         try:
             self._become_zygote(task, output, channel, master)
         except SystemExit as error:  # of a worker, too
-            _leave(int(error.code or 0))
+            code = error.code or 0
         except BaseException:
             traceback.print_exc()
-            _leave(1)
+        finally:
+            _leave(code if isinstance(code, int) else 1)
 
     def _become_zygote(self, task: Task, output: int | None, channel: int, master: int) -> NoReturn:
         """Give up what is the master's, without letting go of its objects: their descriptors may be others' by then."""
@@ -100,7 +102,7 @@ class _Fork:
         die_with(master)
         signal.set_wakeup_fd(-1)
         for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: not Python's
         os.dup2(2 if output is None else output, 1)
         if output is not None:
             os.dup2(output, 2)
@@ -116,6 +118,8 @@ def _open_descriptors() -> frozenset[int]:
 
 def _leave(code: int) -> NoReturn:
     """End this process as the interpreter would, but for the frames of the master that are on its stack."""
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    os._exit(code)
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
