@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("pages.fcgi")
 FLUP6: Sequence[str] = [sys.executable]
 NATIVE: Sequence[str] = GATEWAY
 _PATIENCE = 5  # seconds after which a server that does not answer hangs
-_LONGEST = 60  # characters of a body that are shown
+_LONGEST = 150  # characters of a body that are shown
 _TITLE = """# flup6 and this engine, request by request
 
 The same script, which calls `flup.server.fcgi_fork.WSGIServer(…, debug=False).run()`, was run by flup6 1.1.1 as it
@@ -118,18 +118,34 @@ def outcomes(command: Sequence[str]) -> list[Outcome]:
         return [ask(path, case) for case in CASES]
 
 
-def compare() -> list[tuple[Case, str, str]]:
-    """Each case with what comes of it in flup6 and in this engine."""
-    pairs = zip(CASES, outcomes(FLUP6), outcomes(NATIVE), strict=True)
-    return [(case, str(flup6), str(native)) for case, flup6, native in pairs]
+@dataclass(frozen=True)
+class Compared:
+    """A case, and what comes of it in flup6 and in this engine."""
+
+    case: Case
+    flup6: Outcome
+    native: Outcome
+
+    @property
+    def alike(self) -> bool:
+        """Every byte of the answers, how they end, and whether something is logged."""
+        one, other = (
+            (outcome.out, outcome.end, bool(outcome.error), outcome.noted) for outcome in (self.flup6, self.native)
+        )
+        return one == other
 
 
-def page(compared: Sequence[tuple[Case, str, str]]) -> str:
+def compare() -> list[Compared]:
+    """Ask both."""
+    return [Compared(*three) for three in zip(CASES, outcomes(FLUP6), outcomes(NATIVE), strict=True)]
+
+
+def page(compared: Sequence[Compared]) -> str:
     """The page of those that differ."""
-    rows = [row for row in compared if row[1] != row[2]]
-    cells = ([case.what, flup6, native, case.why] for case, flup6, native in rows)
+    rows = [row for row in compared if not row.alike]
+    cells = ([row.case.what, str(row.flup6), str(row.native), row.case.why] for row in rows)
     table = "".join("| " + " | ".join(re.sub(r"\|", r"\\|", cell) for cell in row) + " |\n" for row in cells)
-    alike = ", ".join(case.what for case, flup6, native in compared if flup6 == native)
+    alike = "; ".join(row.case.what for row in compared if row.alike)
     return _TITLE.format(count=len(compared), alike=len(compared) - len(rows)) + table + f"\nAlike: {alike}.\n"
 
 
