@@ -17,6 +17,7 @@ from gateway.protocol.events import RequestHead, Role
 
 _CHUNK = 65_536  # bytes
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after the answer
+_LONGEST_NUMBER = 18  # digits
 _UNKNOWN = -1  # length of a body that ends with the stream
 
 _output = 1
@@ -58,7 +59,8 @@ class CgiExchange:
         # CONTENT_LENGTH ends the body: a CGI server need not close standard input (RFC 3875 §4.2). Without it there is
         # none, but for one of a length that Apache does not know, which it says by a header of the request.
         length = os.environ.get("CONTENT_LENGTH", "")
-        self._left = int(length) if length.isascii() and length.isdigit() else 0
+        is_number = length.isascii() and length.isdigit() and len(length) <= _LONGEST_NUMBER
+        self._left = int(length) if is_number else 0  # what is none is refused before it is read
         if not length and "HTTP_TRANSFER_ENCODING" in os.environ:
             self._left = _UNKNOWN
         self._output = claim_output()

@@ -22,7 +22,7 @@ from gateway.net.cgi import CgiExchange, request_head
 from gateway.settings import Binding
 
 def application(environ, start_response):
-    data = environ["wsgi.input"].read()
+    data = b"" if environ["QUERY_STRING"] == "unread" else environ["wsgi.input"].read()
     start_response("200 OK", [("Content-Type", "text/plain")])
     environ["wsgi.errors"].write("to the log\\n")
     return [data, environ["PATH_INFO"].encode("latin-1")]
@@ -34,7 +34,7 @@ dispatcher = Dispatcher([(Binding(), Site("it", application))], errors=ErrorStre
 exchange = CgiExchange()
 result = dispatcher.handle(request_head(dispatcher.base), exchange)
 try:
-    exchange.flush()
+    exchange.finish()
 except Disconnected as error:
     sys.exit(str(error))
 sys.exit(0 if result.complete else 3)
@@ -73,6 +73,32 @@ def test_body_cut_short_gives_no_answer() -> None:
         out, error = program.communicate(b"ten bytes.", timeout=30)
     assert (out, program.returncode) == (b"", 3)
     assert b"90 bytes early" in error
+
+
+@pytest.mark.parametrize("length", ["1x", "9" * 5_000])
+def test_length_that_is_none(length: str) -> None:
+    with start(REQUEST_METHOD="POST", CONTENT_LENGTH=length) as program:
+        out, _ = program.communicate(timeout=30)
+    assert out.partition(b"\r\n")[0] in (b"Status: 400 Bad Request", b"Status: 413 Content Too Large")
+
+
+def test_body_of_unknown_length_ends_with_the_stream() -> None:
+    with start(REQUEST_METHOD="POST", CONTENT_LENGTH="", HTTP_TRANSFER_ENCODING="chunked") as program:
+        out, _ = program.communicate(b"x" * 100_000, timeout=30)
+    assert out.endswith(b"\r\n\r\n" + b"x" * 100_000 + b"/hello")
+
+
+@pytest.mark.parametrize("sent", [0, 10, 200_000])
+def test_unread_body_is_waited_for_within_limits(sent: int) -> None:
+    """The answer is there before; standard input stays open."""
+    with start(REQUEST_METHOD="POST", CONTENT_LENGTH="200000", QUERY_STRING="unread") as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write(b"x" * sent)
+        program.stdin.flush()
+        assert program.stdout.readline() == b"Status: 200 OK\r\n"
+        assert program.wait(30) == 0
+        program.stdin.close()
 
 
 def test_front_that_is_gone_is_told() -> None:
