@@ -38,10 +38,12 @@ ENGINE = f"{sys.executable} -W ignore -m gateway"
 
 @contextlib.contextmanager
 def spawned(
-    front_name: str, place: Path, script: Path, arguments: str = "", variables: str = ""
+    front_name: str, place: Path, script: Path, arguments: str = "", variables: str = "", without: str = ""
 ) -> Iterator[tuple[int, Program]]:
     """The script behind a front-end that knows nothing of it, started on a socket at fd 0: by lighttpd, which does so
     itself, or for nginx by spawn-fcgi. Gives the port, and the program whose output has the script's.
+
+    `without` is a line that nginx's configuration is to lack.
     """
     command = place / "start"
     command.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} {variables} exec {ENGINE} {script} {arguments}\n")
@@ -56,7 +58,9 @@ def spawned(
     spawner = ["spawn-fcgi", "-n", "-s", settings.socket, "--", command]
     with Program(spawner, place / "script.log", cwd=place, env=ENVIRONMENT) as program:
         wait_until(settings.socket.exists)
-        with front("nginx", place, front_configuration("nginx", settings, port), port):
+        configuration = front_configuration("nginx", settings, port)
+        assert without in configuration
+        with front("nginx", place, configuration.replace(without, ""), port):
             yield port, program
 
 
@@ -102,6 +106,14 @@ def test_webpy_that_is_told_to_speak_fastcgi(front_name: str, place: Path) -> No
         assert fetch(port, "/").text == "Hello, world!\n", program.said
         assert fetch(port, "/raise").status == 500
         assert fetch(port, "/").status == 200
+
+
+def test_webpy_without_request_uri(place: Path) -> None:
+    """The parameters of web.py's recipe for nginx lack it; web.py takes its path from nowhere else."""
+    line = "fastcgi_param REQUEST_URI        $request_uri;"
+    with spawned("nginx", place, SCRIPTS / "code.py", without=line) as (port, _):
+        assert fetch(port, "/").text == "Hello, world!\n"
+        assert fetch(port, "/caf%C3%A9%2541").text == repr(("é%41", "/café%41", "", True))
 
 
 def test_webpy_by_hand(place: Path) -> None:
