@@ -171,6 +171,26 @@ def ask(place: Path) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("module", ["fcgi", "fcgi_fork"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 3)])
+def test_a_running_request_is_finished(place: Path, module: str, number: signal.Signals, code: int) -> None:
+    held = "import time\nanswer = application\ndef application(*args):\n    print('runs', flush=True)\n"
+    held += (
+        f"    while not os.path.exists({str(place / 'gate')!r}):\n        time.sleep(0.01)\n    return answer(*args)\n"
+    )
+    with (
+        start(place, [*NATIVE, script(place, module, on_socket(place), more=held)]) as program,
+        Front(place / "pool.sock") as front,
+    ):
+        front.send(whole())
+        wait_until(lambda: "runs" in program.said, what="the request")
+        program.signal(number)
+        wait_until(lambda: "ShdPnd:\t0000000000000000" in Path(f"/proc/{program.pid}/status").read_text())
+        (place / "gate").touch()
+        assert int(front.answer().body)
+        assert program.wait(10) == code
+
+
 def test_a_request_that_takes_longer_than_timeout(place: Path) -> None:
     slow = "import time\ndef application(environ, start_response):\n    time.sleep(30)\n"
     with (
