@@ -318,6 +318,13 @@ def listens(port: int) -> bool:
     return any(row.split()[1] == wanted and row.split()[3] == "0A" for row in rows)
 
 
+def listens_at(path: Path) -> bool:
+    """Whether a Unix socket is at `path` that takes connections: bind(2) makes its file, listen(2) comes later."""
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    takes = {row[7]: bool(int(row[3], 16) & 0x10000) for row in rows if len(row) > 7}  # __SO_ACCEPTCON, <linux/net.h>
+    return path.exists() and takes.get(str(path), True)  # gateway's own listened before they were moved there
+
+
 @contextlib.contextmanager
 def site(name: str, settings: Settings, *, source: Path = ROOT, **options: Any) -> Iterator[Site]:
     """A pool with `settings` behind the front-end `name`; `options` go to its bundled configuration."""

@@ -27,6 +27,7 @@ from tests.end_to_end.running import (
     front,
     front_configuration,
     listens,
+    listens_at,
 )
 from tests.net.driving import Front, listening, whole
 from tests.waiting import free_port, wait_until
@@ -62,7 +63,7 @@ def start(place: Path, command: Sequence[str | Path], **environment: str) -> Pro
     """A script that has begun to listen at `place`/pool.sock."""
     program = Program(command, place / "log", env=ENVIRONMENT | environment, cwd=place)
     try:
-        program.wait_for((place / "pool.sock").exists)
+        program.wait_for(lambda: listens_at(place / "pool.sock"))
     except BaseException:
         program.stop()
         raise

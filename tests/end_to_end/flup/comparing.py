@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.protocol.client import Ended, ResponseReader, Stderr, Stdout
 from tests.end_to_end.flup.cases import CASES, Case
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Program, short_place
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Program, listens_at, short_place
 
 SCRIPT = Path(__file__).with_name("pages.fcgi")
 FLUP6: Sequence[str] = [sys.executable]
@@ -38,7 +38,7 @@ def server(command: Sequence[str], place: Path) -> Iterator[Path]:
     path = place / "pages.sock"
     program = Program([*command, SCRIPT, path, place / "journal"], place / "log", env=ENVIRONMENT)
     try:
-        program.wait_for(path.exists)
+        program.wait_for(lambda: listens_at(path))
         yield path
     finally:
         program.stop()
