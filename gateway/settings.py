@@ -49,9 +49,12 @@ class Application:
     pool: str = setting("main", "the pool whose workers run it")
     app: str = setting("", "MODULE:CALLABLE, MODULE:FACTORY() or MODULE:APP with a web.application")
     moduleName: str = setting("", "the module of `className`")
-    className: str = setting("", "a class, instantiated with settings=… to give the WSGI callable")
+    className: str = setting("", "a class, instantiated with settings=… to give the application")
     script: str = setting(
         "", "a start script: it ends in gateway.run(application), or calls a server of flup's or web.py's"
+    )
+    interface: str = setting(
+        "auto", "how it is called; auto: ASGI where it is a coroutine function", choices=("auto", "wsgi", "asgi")
     )
     bindings: tuple[Binding, ...] = setting((), "the hosts, ports and paths that it answers")
     settings: dict[str, Any] = table(dict, "handed to `className` as settings=…")
@@ -79,6 +82,9 @@ class Pool:
         1,
         "threads of a worker, each of which runs a request at a time; for applications that are thread-safe",
         at_least=1,
+    )
+    max_concurrency: int = setting(
+        1000, "ASGI: requests that a worker runs at once; what comes beyond waits in the listen queue", at_least=1
     )
     start_servers: int = setting(0, "dynamic: workers at the start; default: between the spare ones", at_least=0)
     min_spare_servers: int = setting(1, "dynamic: idle workers that there should at least be", at_least=0)

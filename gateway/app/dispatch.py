@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway import settings
 from gateway.app.answer import REASONS
+from gateway.app.asgi import AsyncDispatcher
 from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
-from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path, server_name
+from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
 from gateway.app.exchange import Exchange
 from gateway.app.files import Files
-from gateway.app.loader import LoadError, load
+from gateway.app.loader import ASGI, LoadError, interface_of, load, name_of
+from gateway.app.routing import Router
+from gateway.app.routing import Site as Site
 from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
 from gateway.protocol.events import RequestHead
 
 Log = Callable[[str], None]
-
-_MOST_HOSTS = 1_000  # that are known to the quick way at a time, and
-_MOST_PORTS = 16  # of each
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Site:
-    """An application that is bound somewhere: its callable, or why there is none."""
-
-    name: str
-    application: Application | None
-    error: str | None = None
-    label: int = 0  # under which requests to its host are counted
-
-    def __str__(self) -> str:
-        return self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +33,6 @@ class Failure:
     name: str
     message: str
     traceback: str = ""
-
-
-class Known(NamedTuple):
-    """What is bound to a host and port for every path, and is not to be looked for again."""
-
-    application: Application
-    name: str
-    label: int
-    host: str  # in canonical form
-    server_name: str  # for a request without SERVER_NAME
 
 
 class Dispatcher:
@@ -95,16 +71,11 @@ class Dispatcher:
             "wsgi.input_terminated": True,
             "gateway.pool": pool,
         }
-        self._bindings = Bindings(entries)
-        self._bindings.compact()
-        # For the quick way (`net.quick`): what is known of hosts, by HTTP_HOST and SERVER_PORT.
-        self.hosts: dict[str, dict[str, Known]] = {}
-        self.notes_hosts = False
+        self.router = Router(
+            entries, own=len(self.base), port_from=port_from, unknown_host=unknown_host, max_body=max_body
+        )
         self.errors = errors
         self._log = log
-        self.port_from = port_from
-        self._unknown_host = unknown_host
-        self.max_body = max_body or sys.maxsize
 
     def handle(self, head: RequestHead, exchange: Exchange) -> Result:
         """Answer one request. Raises nothing."""
@@ -131,43 +102,11 @@ class Dispatcher:
 
     def _prepare(self, environ: dict[str, Any], head: RequestHead, exchange: Exchange) -> Application:
         """Complete the environ and find who gets it. Raises Rejected."""
-        normalise(environ, head.repeats, len(self.base), plain=head.plain)
-        host, port = host_and_port(environ, self.port_from)
-        path, prefix = request_path(environ)
-        found = self._bindings.find(host, port, path)
-        if found is None:
-            raise Rejected(self._unknown_host, f"nothing is bound to {host}:{port}")
-        site, bound_prefix = found
-        if site.application is None:
-            raise Rejected(503, site.error or f"application {site.name!r} is not running")
-        mount(environ, path, bound_prefix or prefix)
-        environ["gateway.application"] = site.name
-        length = environ.get("CONTENT_LENGTH")
-        size = None if length is None else int(length)
-        if size is not None and size > self.max_body:
-            raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self.max_body}")
-        environ["wsgi.input"] = RequestBody(exchange, size, self.max_body)
+        site, host, size = self.router.route(head)
+        environ["wsgi.input"] = RequestBody(exchange, size, self.router.max_body)
         exchange.begin(environ, host, site.label)
-        if self.notes_hosts:
-            self._note(environ, host, port)
+        assert site.application is not None
         return site.application
-
-    def _note(self, environ: dict[str, Any], host: str, port: int) -> None:
-        """Let the quick way know what is bound to a host as it is written, if that is the same for each path.
-
-        What there is to be known is the clients' to choose, so it is forgotten before it becomes much.
-        """
-        site = self._bindings.find_for_all_paths(host, port)
-        text = environ.get("HTTP_HOST")
-        if site is None or site.application is None or text is None:
-            return
-        if len(self.hosts) >= _MOST_HOSTS:
-            self.hosts.clear()
-        known = Known(site.application, site.name, site.label, host, server_name(environ))
-        ports = self.hosts.setdefault(text, {})
-        if len(ports) >= _MOST_PORTS:
-            ports.clear()
-        ports[environ["SERVER_PORT"]] = known
 
     def refuse(self, status: int, reason: str, exchange: Exchange, *, head_only: bool = False) -> Result:
         """Answer without any application; `reason` is for the log alone. Raises nothing."""
@@ -175,25 +114,32 @@ class Dispatcher:
         return refuse(exchange, status, head_only=head_only)
 
 
+AnyDispatcher = Dispatcher | AsyncDispatcher
+
+
 def build(
     applications: Iterable[settings.Application],
     *,
     errors: ErrorStream,
     log: Log,
+    multithread: bool = False,
+    multiprocess: bool = True,
+    files: Files | None = None,
     **options: Any,
-) -> tuple[Dispatcher, list[Failure]]:
-    """Load a pool's applications and bind them; `options` are the Dispatcher's.
+) -> tuple[AnyDispatcher, list[Failure]]:
+    """Load a pool's applications and bind them; `options` are those of either dispatcher, the others
+    are WSGI's.
 
     An application that fails to load answers 503 and leaves the others served. One that is alone and has no bindings
-    answers everything.
+    answers everything. The first that can be loaded decides whether the pool is one of WSGI or of ASGI.
     """
     applications = tuple(applications)
     label_of = labels(applications)
     failures: list[Failure] = []
     bindings: Bindings[Site] = Bindings(())
     entries: list[tuple[settings.Binding, Site]] = []
-    for application in applications:
-        site = _load_site(application, failures)
+    interface, sites = _load_sites(applications, multithread, failures)
+    for application, site in zip(applications, sites, strict=True):
         labelled: dict[int, Site] = {}
         if not application.bindings and len(applications) > 1:
             failures.append(Failure(site.name, f"application {site.name!r} has no bindings: nothing can reach it"))
@@ -204,13 +150,37 @@ def build(
                 entries.append((binding, labelled.setdefault(label, dataclasses.replace(site, label=label))))
             except ValueError as error:
                 failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
-    return Dispatcher(entries, errors=errors, log=log, **options), failures
+    if interface == ASGI:
+        return AsyncDispatcher(entries, errors=errors, log=log, **options), failures
+    return Dispatcher(
+        entries, errors=errors, log=log, multithread=multithread, multiprocess=multiprocess, files=files, **options
+    ), failures
 
 
-def _load_site(application: settings.Application, failures: list[Failure]) -> Site:
-    name = application.name or application.app or application.script or application.className
-    try:
-        return Site(name, load(application))
-    except LoadError as error:
-        failures.append(Failure(name, str(error), error.traceback))
-        return Site(name, None, str(error))
+def _load_sites(
+    applications: Iterable[settings.Application], multithread: bool, failures: list[Failure]
+) -> tuple[str, list[Site]]:
+    """The pool's interface, "" where no application can be loaded, and its sites."""
+    interface = first = ""
+    sites = []
+    for application in applications:
+        name = name_of(application)
+        try:
+            found = load(application)
+            its = interface_of(found, application)
+            if interface and its != interface:
+                raise LoadError(
+                    f"application {name!r} is one of {its.upper()}, and {first!r} of the same pool one of "
+                    f"{interface.upper()}: give one of them a pool of its own"
+                )
+            if its == ASGI and multithread:
+                raise LoadError(
+                    f"application {name!r} is one of ASGI, which has no use for threads: leave `threads` out of the "
+                    "pool; max_concurrency bounds how many requests it runs at once"
+                )
+            interface, first = its, first or name
+            sites.append(Site(name, found))
+        except LoadError as error:
+            failures.append(Failure(name, str(error), error.traceback))
+            sites.append(Site(name, None, str(error)))
+    return interface, sites

@@ -1,4 +1,4 @@
-"""Finds the WSGI callable that settings name, and says what is wrong where there is none."""
+"""Finds the application that settings name, WSGI or ASGI, and says what is wrong where there is none."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import difflib
 import importlib
 import inspect
 import re
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from gateway import settings
 from gateway.app import flup, script, webpy
 from gateway.app.tracebacks import from_application
-from gateway.app.wsgi import Application
 
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
 _USUAL_NAMES = ("application", "app")
+WSGI, ASGI = "wsgi", "asgi"
+
+Application = Callable[..., Any]  # of either interface
 
 
 class LoadError(Exception):
@@ -30,15 +33,35 @@ class LoadError(Exception):
 
 
 def load(application: settings.Application) -> Application:
-    """Import what `application` names, or run its start script, and return the WSGI callable. Raises LoadError."""
+    """Import what `application` names, or run its start script, and return the callable. Raises LoadError."""
     webpy.production()
     try:
         found = _find(application)
+        if application.interface == WSGI and _is_asynchronous(found):
+            raise LoadError('it is an ASGI application, and interface is "wsgi": leave interface out')
     except LoadError as error:
-        name = application.name or application.app or application.script or application.className
-        raise LoadError(f"application {name!r}: {error}", error.traceback) from error.__cause__
+        raise LoadError(f"application {name_of(application)!r}: {error}", error.traceback) from error.__cause__
     webpy.production()
     return found
+
+
+def name_of(application: settings.Application) -> str:
+    """What messages call it."""
+    return application.name or application.app or application.script or application.className
+
+
+def interface_of(found: Application, application: settings.Application) -> str:
+    """How a loaded application is called: "wsgi" or "asgi"."""
+    if application.interface == "auto":
+        return ASGI if _is_asynchronous(found) else WSGI
+    return application.interface
+
+
+def _is_asynchronous(found: Application) -> bool:
+    """Say whether it is a coroutine function, or an instance with one for its __call__: Starlette, FastAPI, Django's
+    ASGIHandler.
+    """
+    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
 
 
 def call(target: str, setting: str) -> None:
@@ -129,7 +152,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
 
 def _nearest(name: str, owner: object) -> str:
     names = difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1)
-    return f": did you mean {names[0]!r}?" if names else ": write the name of its WSGI callable"
+    return f": did you mean {names[0]!r}?" if names else ": write the name of its callable"
 
 
 def _call(factory: Any, text: str) -> Any:
@@ -147,9 +170,7 @@ def _callable(found: Any, text: str) -> Application:
     if hasattr(found, "wsgifunc"):  # a web.application
         found = _call(found.wsgifunc, f"{text}.wsgifunc()")
     if not callable(found):
-        raise LoadError(f"{text} is of type {type(found).__name__}, not a WSGI callable")
-    if inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__):
-        raise LoadError(f"{text} is an ASGI application, and a pool runs WSGI: wrap it in an adapter")
+        raise LoadError(f"{text} is of type {type(found).__name__}, not a WSGI or ASGI callable")
     application: Application = found
     return application
 

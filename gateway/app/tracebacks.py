@@ -8,6 +8,7 @@ import threading
 import traceback
 from itertools import dropwhile
 from types import FrameType
+from typing import Any
 
 _MACHINERY = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
 _BELOW_REQUESTS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threading.__file__)
@@ -24,4 +25,17 @@ def from_application(error: BaseException) -> str:
 def stack_of(frame: FrameType) -> str:
     """The stack of another thread without the leading frames that are the gateway's or of what starts threads."""
     lines = dropwhile(lambda line: line.filename.startswith(_BELOW_REQUESTS), traceback.extract_stack(frame))
+    return "".join(traceback.format_list(list(lines)))
+
+
+def stack_of_coroutine(coroutine: Any) -> str:
+    """Where a coroutine waits, and what it waits for, without the leading frames that are the gateway's."""
+    frames = []
+    while coroutine is not None:
+        prefix = next((p for p in ("cr", "gi", "ag") if hasattr(coroutine, f"{p}_frame")), None)
+        if prefix is None or (frame := getattr(coroutine, f"{prefix}_frame")) is None:
+            break
+        frames.append((frame, frame.f_lineno))
+        coroutine = getattr(coroutine, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+    lines = dropwhile(lambda line: line.filename.startswith(_BELOW_REQUESTS), traceback.StackSummary.extract(frames))
     return "".join(traceback.format_list(list(lines)))

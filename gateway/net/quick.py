@@ -87,7 +87,7 @@ class QuickWay:
         quick = Quick(
             self,
             dispatcher.base | {"wsgi.input": RequestBody.whole()},
-            dispatcher.hosts,
+            dispatcher.router.hosts,
             board.begin,
             board.end,
             board.accepted,
@@ -99,13 +99,13 @@ class QuickWay:
             mount,
             RequestBody.whole,
             (_LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size),
-            dispatcher.max_body,
+            dispatcher.router.max_body,
             queue_timeout,
             access is not None,
             tuple(listeners),
         )
         dispatcher.errors.exchange = quick
-        dispatcher.notes_hosts = True
+        dispatcher.router.notes_hosts = True
         self._has_queue_timeout = queue_timeout > 0
         self.serve = quick.serve
         self.wait = quick.wait
@@ -128,7 +128,7 @@ class QuickWay:
         """What gives a driver its quick way; None where there is none: without the extension, and where bindings are
         compared with the port of the Host header.
         """
-        if Quick is None or dispatcher.port_from != "server":
+        if Quick is None or dispatcher.router.port_from != "server":
             return None
         return lambda driver, listeners, mover: QuickWay(
             driver, dispatcher, board, interruption, access, queue_timeout, listeners, mover

@@ -1,0 +1,108 @@
+"""Whose request it is: parameters → host, port and path → site; the same for WSGI and ASGI."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gateway import settings
+from gateway.app.bindings import Bindings
+from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path, server_name
+from gateway.app.loader import Application
+from gateway.protocol.events import RequestHead
+
+_MOST_HOSTS = 1_000  # that are known to a quick way at a time, and
+_MOST_PORTS = 16  # of each
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Site:
+    """An application that is bound somewhere: its callable, or why there is none."""
+
+    name: str
+    application: Application | None
+    error: str | None = None
+    label: int = 0  # under which requests to its host are counted
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Known(NamedTuple):
+    """What is bound to a host and port for every path, and is not to be looked for again."""
+
+    application: Application
+    name: str
+    label: int
+    host: str  # in canonical form
+    server_name: str  # for a request without SERVER_NAME
+
+
+class Router:
+    """Makes an environ of a request's parameters, and finds the site that it is for."""
+
+    def __init__(
+        self,
+        entries: Iterable[tuple[settings.Binding, Site]],
+        *,
+        own: int,
+        port_from: str = "server",
+        unknown_host: int = 503,
+        max_body: int = 0,
+    ) -> None:
+        """`own`: how many keys of an environ are the gateway's; `max_body` in bytes, 0 for no limit.
+
+        Raises BindingConflict and ValueError for bindings that cannot be.
+        """
+        self._bindings = Bindings(entries)
+        self._bindings.compact()
+        # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT.
+        self.hosts: dict[str, dict[str, Known]] = {}
+        self.notes_hosts = False
+        self._own = own
+        self.port_from = port_from
+        self._unknown_host = unknown_host
+        self.max_body = max_body or sys.maxsize
+
+    def route(self, head: RequestHead) -> tuple[Site, str, int | None]:
+        """Complete the environ, but for the body, in place; return the site, which has an application, the host in
+        canonical form, and the length of the body if that is known. Raises Rejected.
+        """
+        environ = head.params
+        normalise(environ, head.repeats, self._own, plain=head.plain)
+        host, port = host_and_port(environ, self.port_from)
+        path, prefix = request_path(environ)
+        found = self._bindings.find(host, port, path)
+        if found is None:
+            raise Rejected(self._unknown_host, f"nothing is bound to {host}:{port}")
+        site, bound_prefix = found
+        if site.application is None:
+            raise Rejected(503, site.error or f"application {site.name!r} is not running")
+        mount(environ, path, bound_prefix or prefix)
+        environ["gateway.application"] = site.name
+        length = environ.get("CONTENT_LENGTH")
+        size = None if length is None else int(length)
+        if size is not None and size > self.max_body:
+            raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self.max_body}")
+        if self.notes_hosts:
+            self._note(environ, host, port)
+        return site, host, size
+
+    def _note(self, environ: dict[str, Any], host: str, port: int) -> None:
+        """Let the quick way know what is bound to a host as it is written, if that is the same for each path.
+
+        What there is to be known is the clients' to choose, so it is forgotten before it becomes much.
+        """
+        site = self._bindings.find_for_all_paths(host, port)
+        text = environ.get("HTTP_HOST")
+        if site is None or site.application is None or text is None:
+            return
+        if len(self.hosts) >= _MOST_HOSTS:
+            self.hosts.clear()
+        known = Known(site.application, site.name, site.label, host, server_name(environ))
+        ports = self.hosts.setdefault(text, {})
+        if len(ports) >= _MOST_PORTS:
+            ports.clear()
+        ports[environ["SERVER_PORT"]] = known
