@@ -1,0 +1,186 @@
+"""One request on a link: what the event loop's driver offers the application side (`app.asgi.AsyncExchange`)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from gateway import log
+from gateway.app.wsgi import Result
+from gateway.net.bodybuffer import BodyBuffer
+from gateway.protocol.events import RequestHead, RequestRefused
+
+if TYPE_CHECKING:
+    from gateway.app.asgi import Call
+    from gateway.net.accesslog import Began
+    from gateway.net.link import Link
+
+_COMPLETE = "the answer is complete"
+_NEVER = float("inf")
+
+
+class LinkExchange:
+    """Body pieces in, framed answer out, with limits on both."""
+
+    __slots__ = (
+        "_body", "_body_ended", "_came", "_link", "_waiters", "aborted", "began", "body_deadline", "call", "cancel_at",
+        "cancelled", "ended", "head", "id", "label", "over", "reported", "since", "task", "waited",
+    )  # fmt: skip
+
+    def __init__(self, link: Link, head: RequestHead | RequestRefused) -> None:
+        self.head = head
+        self.id = head.id
+        self.ended = ""
+        self.cancelled = False
+        self.aborted = False  # by the front-end, which wants no answer (FastCGI 1.0 §5.4)
+        self.over = False  # the answer has been ended
+        self.label = 0  # of the request's host, once that is known
+        self.since = 0.0  # time.monotonic() when it began to run
+        self.waited: float | None = None  # seconds that it has waited before
+        self.began: Began | None = None  # for the access log
+        self.call: Call | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.reported = False  # as slow
+        self.cancel_at = self.body_deadline = _NEVER
+        self._link = link
+        self._body = BodyBuffer()
+        self._body_ended = False
+        self._came = 0  # bytes of the body
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def link(self) -> Link:
+        """The connection that it came by."""
+        return self._link
+
+    # -- for the application's side ------------------------------------------------------------------------------------
+
+    def begin(self, environ: dict[str, Any], host: str, label: int) -> None:
+        """See `AsyncExchange.begin`."""
+        self.label = label
+        self._link.driver.board.begin(self, environ, host)
+
+    def take(self) -> bytes | None:
+        """See `AsyncExchange.take`."""
+        piece = self._body.take()
+        if piece is None:
+            return b"" if self._body_ended else None
+        self._link.go_on_reading()
+        return piece
+
+    @property
+    def is_read(self) -> bool:
+        """See `AsyncExchange.is_read`."""
+        return self._body_ended and not self._body.size
+
+    async def wait(self) -> None:
+        """See `AsyncExchange.wait`."""
+        driver = self._link.driver
+        waiter = driver.loop.create_future()
+        self._waiters.append(waiter)
+        if not self._body_ended:
+            self.body_deadline = time.monotonic() + driver.timeouts.body
+            driver.due(self.body_deadline)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:  # it was cancelled
+                self._waiters.remove(waiter)
+
+    @property
+    def is_free(self) -> bool:
+        """See `AsyncExchange.is_free`."""
+        return self._link.is_free
+
+    async def drain(self) -> None:
+        """See `AsyncExchange.drain`."""
+        await self._link.drain(self)
+
+    def send(self, data: bytes) -> None:
+        """See `AsyncExchange.send`."""
+        link = self._link
+        link.write(b"".join(link.connection.stdout(self.id, data)))
+
+    def end(self, data: bytes, result: Result) -> None:
+        """See `AsyncExchange.end`."""
+        if self.ended:
+            self.fail(result)
+            return
+        link = self._link
+        self._finish(_COMPLETE)
+        link.write(link.connection.end(self.id, 0, data))
+        link.driver.over(self, result, complete=result.complete)
+        link.finish(self)
+
+    def fail(self, result: Result) -> None:
+        """See `AsyncExchange.fail`."""
+        if not self.over:
+            self._finish(self.ended or _COMPLETE)
+            self._link.driver.over(self, result, complete=False)
+            self._link.fail(self)
+
+    def returned(self) -> None:
+        """See `AsyncExchange.returned`."""
+        self._link.driver.returned(self)
+
+    def _finish(self, ended: str) -> None:
+        self.over = True
+        self.ended = ended
+        self.cancel_at = self.body_deadline = _NEVER
+        self._body.clear()
+        if self._waiters:
+            self._wake()
+
+    # -- for the link --------------------------------------------------------------------------------------------------
+
+    def put(self, data: bytes) -> None:
+        """A piece of the body has come."""
+        if self.over or self._came > self._link.driver.max_body:
+            return  # nobody wants it; of what is over max_body as much is kept as shows that
+        self._came += len(data)
+        try:
+            self._body.put(data, spool=self._link.multiplexes)
+        except OSError as error:
+            log.line(f"a request's body cannot be kept: {error.strerror}", log.Level.ERROR)
+            self.leave("its body could not be kept")
+            return
+        self.body_deadline = _NEVER
+        self._wake()
+
+    @property
+    def is_full(self) -> bool:
+        """So much of the body has come, and was not taken, that no more should be read."""
+        return self._body.is_full
+
+    @property
+    def body_ended(self) -> bool:
+        """The end of the body has come."""
+        return self._body_ended
+
+    def end_body(self) -> None:
+        """The body has come to its end."""
+        self._body_ended = True
+        self.body_deadline = _NEVER
+        if self._waiters:
+            self._wake()
+
+    def time_out_body(self) -> None:
+        """Somebody waits for more of the body, and nothing comes."""
+        self.body_deadline = _NEVER
+        if self._waiters and not self._body_ended:
+            self.leave(f"nothing came for {self._link.driver.timeouts.body:g} seconds")
+
+    def leave(self, reason: str) -> None:
+        """Nobody waits for the answer any more: the application is told, and its task cancelled if it goes on."""
+        if not self.ended:
+            self.ended = reason
+            self.cancel_at = self._link.driver.cancel_later()
+            self._wake()
+            self._link.end_turns(self)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

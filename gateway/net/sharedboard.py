@@ -1,0 +1,50 @@
+"""A row of the scoreboard for a worker that runs many requests at once: it shows the oldest of them, and counts all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.net.conversation import Board
+
+
+class SharedRow(Board, Protocol):
+    """Where that is shown (`process.scoreboard.Row`)."""
+
+    def go_on(self, environ: Mapping[str, Any], host: str, since: int) -> None:
+        """Show a request that has run since `since` (time.monotonic_ns) already."""
+
+    def end_beside(self, label: int, status: int, waited: float | None, since: int) -> None:
+        """See `Board.end`, of a request that is not the one that is shown; `since` is 0 where it never ran."""
+
+
+class SharedBoard:
+    """The requests that run in one worker, in the order in which they began."""
+
+    def __init__(self, row: SharedRow) -> None:
+        self._row = row
+        self._running: dict[object, tuple[Mapping[str, Any], str, int]] = {}
+        self._shown: object = None
+        self.accepted = row.accepted
+        self.shed = row.shed
+        self.gone = row.gone
+
+    def begin(self, request: object, environ: Mapping[str, Any], host: str) -> None:
+        """See `Board.begin`."""
+        self._running[request] = environ, host, time.monotonic_ns()
+        if len(self._running) == 1:
+            self._shown = request
+            self._row.begin(environ, host)
+
+    def end(self, request: object, label: int, status: int, waited: float | None) -> None:
+        """See `Board.end`."""
+        found = self._running.pop(request, None)
+        if not self._running:
+            self._row.end(label, status, waited)
+        elif request is self._shown:
+            self._row.end(label, status, waited)
+            self._shown, oldest = next(iter(self._running.items()))
+            self._row.go_on(*oldest)
+        else:
+            self._row.end_beside(label, status, waited, found[2] if found is not None else 0)
