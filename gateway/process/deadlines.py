@@ -22,6 +22,7 @@ from gateway.settings import Pool
 _NOT_SOON = 1 << 62
 _LOOK_AGAIN = 10  # ms, while several requests are to be written to the slow log
 _PATIENCE, _PATIENCE_WITH_THREADS = 0.8, 1.8  # seconds from the first interruption to SIGKILL, and a look more
+_STUCK = 0.3  # seconds over its deadline at which a worker that looks itself is known not to do so
 _LEFT = "exited with status 0"
 
 
@@ -71,6 +72,9 @@ class Deadlines:
             for thread, activity in enumerate(worker.activities()):
                 if not activity.busy or activity.seconds < self._earliest:
                     continue
+                if worker.keeps_deadlines:
+                    self._look_at_stuck(worker, activity)
+                    continue
                 overdue = self._note(worker, thread, activity)
                 if self._slow and activity.seconds >= self._slow and not overdue.reported:
                     unreported.append((worker, activity, overdue))
@@ -79,6 +83,24 @@ class Deadlines:
         if unreported:
             self._report(*unreported[0])
         return _LOOK_AGAIN if len(unreported) > 1 else _NOT_SOON
+
+    def note_slow(self, worker: WorkerHandle, text: str) -> None:
+        """Write what a worker that looks itself says of a slow request: a line, and its stack."""
+        self.slow_requests += 1
+        line, _, stack = text.partition("\n")
+        self.slowlog.line(f"pool {self._name}: worker {worker.pid}: {line}")
+        self.slowlog.lines(stack)
+
+    def _look_at_stuck(self, worker: WorkerHandle, activity: Activity) -> None:
+        """A worker that looks itself would have ended this request: its event loop is held up by code that blocks."""
+        late = activity.seconds - self._terminate
+        if not self._terminate or late < _STUCK:
+            return
+        overdue = self._note(worker, 0, activity)
+        if not overdue.reported:
+            self._report(worker, activity, overdue)
+        if late >= _PATIENCE:
+            self._kill(worker, overdue)
 
     def explains(self, worker: WorkerHandle, status: str) -> bool:
         """Say whether a worker has ended because of a request that took too long, which is in the log already."""

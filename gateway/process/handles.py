@@ -247,10 +247,11 @@ class WorkerHandle:
     most_requests: int = 0  # after which it is replaced; 0 for no limit
     pid: int = 0
     over: str = ""  # the limit that it is over
+    keeps_deadlines: bool = False  # it looks at those of its requests itself
 
     def hand_over(self, keep: Keep) -> State:
         """See `net.handover`."""
-        names = ("slot", "generation", "started", "most_requests", "pid", "over")
+        names = ("slot", "generation", "started", "most_requests", "pid", "over", "keeps_deadlines")
         return {"channel": keep(self.channel.fileno()), **{name: getattr(self, name) for name in names}}
 
     @classmethod
@@ -283,6 +284,8 @@ class WorkerHandle:
             if loop.owns(message["pid"]):
                 raise BadMessage("the process ID of another")
             self.accept_pid(message["pid"])
+        if message is not None and "ready" in message:
+            self.keeps_deadlines = message.get("deadlines") is True
         return message
 
     def accept_pid(self, pid: object) -> None:

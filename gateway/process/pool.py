@@ -366,6 +366,8 @@ class PoolRunner:
                 self._worker_ended(slot, "ended while it started")
         elif message.get("ready") is True and worker.pid:
             self._do(self.policy.worker_ready(slot, milliseconds()))
+        elif isinstance(message.get("slow"), str):
+            self._lookout.deadlines.note_slow(worker, message["slow"])
         elif message.get("leaving") is True:
             self._do(self.policy.worker_leaves(slot, milliseconds()))
         elif "error" in message:

@@ -11,18 +11,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway import log
-from gateway.app.dispatch import Dispatcher, build
+from gateway.app.asgi import AsyncDispatcher
+from gateway.app.dispatch import AnyDispatcher, Dispatcher, build
 from gateway.app.errors import ErrorStream
 from gateway.app.files import Files
 from gateway.app.loader import LoadError, call
 from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.net.address import InheritedAddress
+from gateway.net.blocking import Driver
 from gateway.net.kept import KeptQueue
 from gateway.net.noboard import NoBoard
 from gateway.net.orders import GO_ON
+from gateway.process.asgiworker import AsgiWorker
 from gateway.process.foreman import Foreman
 from gateway.process.launch import become, set_dumpable, set_name
 from gateway.process.limits import bound
@@ -77,7 +80,7 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
 
 
 def serve_until_stopped(
-    pool: Pool, dispatcher: Dispatcher, errors: ErrorStream, on_start: Callable[[Stop], object] = lambda stop: None
+    pool: Pool, dispatcher: AnyDispatcher, errors: ErrorStream, on_start: Callable[[Stop], object] = lambda stop: None
 ) -> bool:
     """Serve what the pool listens on until a stop signal; say whether that was SIGHUP, after which the process may go
     on: it has its signal handlers, and the socket on fd 0, as before.
@@ -97,13 +100,10 @@ def serve_until_stopped(
     with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _wakeups(pool, reopen) as wakeups:
         on_start(wakeups.stop)
         sockets = [listener.socket for listener in listeners]
-        make_driver = driver_factory(pool, dispatcher, sockets, access, kept)
-        if pool.threads > 1:
-            run_threads(Foreman(wakeups, [NoBoard()] * pool.threads, dispatcher, make_driver, _nobody_notes))
+        if isinstance(dispatcher, AsyncDispatcher):
+            _serve_asgi(AsgiWorker(pool, dispatcher), sockets, wakeups, access)
         else:
-            driver = make_driver(wakeups, NoBoard(), dispatcher)
-            driver.watch()
-            driver.run()
+            _serve_wsgi(pool, dispatcher, wakeups, driver_factory(pool, dispatcher, sockets, access, kept))
     for listener in listeners:
         if listener.address == InheritedAddress(0):
             os.dup2(listener.socket.fileno(), 0)
@@ -111,6 +111,31 @@ def serve_until_stopped(
     if kept is not None:
         kept.close()
     return wakeups.hung_up
+
+
+def _serve_wsgi(pool: Pool, dispatcher: Dispatcher, wakeups: _Wakeups, make_driver: Callable[..., Driver]) -> None:
+    if pool.threads > 1:
+        run_threads(Foreman(wakeups, [NoBoard()] * pool.threads, dispatcher, make_driver, _nobody_notes))
+    else:
+        driver = make_driver(wakeups, NoBoard(), dispatcher)
+        driver.watch()
+        driver.run()
+
+
+def _serve_asgi(
+    worker: AsgiWorker, listeners: Sequence[socket.socket], wakeups: _Wakeups, access: AccessLog | None
+) -> None:
+    try:
+        worker.start()
+    except LoadError as error:
+        log.line(str(error), log.Level.ERROR)
+        log.lines(error.traceback, log.Level.ERROR)
+        sys.exit(_EXIT_TRY_AGAIN)
+    slow = functools.partial(log.lines, level=log.Level.WARNING)
+    driver = worker.make_driver(listeners, wakeups, NoBoard(), slow, access=access)
+    driver.watch()
+    driver.run()
+    worker.end()
 
 
 def _start_hook(target: str) -> bool:
@@ -190,8 +215,14 @@ def _signals(pool: Pool, wakeups: _Wakeups, writing: socket.socket) -> Iterator[
     """
     before = {number: signal.getsignal(number) for number in (*_STOP_SIGNALS, signal.SIGUSR1, signal.SIGALRM)}
 
+    def tell(number: int, frame: object) -> None:
+        # Not by signal.set_wakeup_fd, which an event loop has for itself.
+        with contextlib.suppress(BlockingIOError):
+            writing.send(bytes([number]))
+
     def stop(number: int, frame: object) -> None:
         wakeups.hung_up = number == signal.SIGHUP
+        tell(number, frame)
         for repeated in (signal.SIGHUP,) if wakeups.hung_up else _STOP_SIGNALS:
             signal.signal(repeated, signal.SIG_IGN)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -199,12 +230,10 @@ def _signals(pool: Pool, wakeups: _Wakeups, writing: socket.socket) -> Iterator[
 
     for number in _STOP_SIGNALS:
         signal.signal(number, stop)
-    signal.signal(signal.SIGUSR1, lambda *_: None)
-    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGUSR1, tell)
     try:
         yield
     finally:
-        signal.set_wakeup_fd(-1)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if wakeups.hung_up:
             for number, handler in before.items():

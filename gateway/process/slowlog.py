@@ -85,6 +85,10 @@ class SlowLog:
             self.hear()
             self._write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} {log.escape(text)}\n")
 
+    def lines(self, text: str) -> None:
+        """Write a stack below such a line."""
+        self._write(f"{text.rstrip()}\n")
+
     def close(self) -> None:
         """Close everything."""
         if self._reading >= 0:

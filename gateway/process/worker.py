@@ -2,7 +2,8 @@
 
 Messages to the master: `{"pid": n}` at once, `{"ready": true}` when it serves, `{"error": message, "traceback": text}`
 before it exits because it cannot, `{"leaving": true}` when it leaves by itself, having ended a request that took too
-long. From the master: see `net.orders`.
+long. One that runs ASGI looks at its deadlines itself: it says `{"ready": true, "deadlines": true}`, and
+`{"slow": text}` for what belongs in the slow log. From the master: see `net.orders`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import ipaddress
 import json
 import os
 import socket
@@ -21,29 +21,28 @@ from typing import Any, NoReturn
 
 from gateway import log
 from gateway.app import loader
-from gateway.app.dispatch import Dispatcher, Failure
+from gateway.app.asgi import AsyncDispatcher
+from gateway.app.dispatch import AnyDispatcher, Dispatcher, Failure
 from gateway.app.interruption import Interruption
-from gateway.net.acceptor import IpAddress
 from gateway.net.accesslog import AccessLog, access_log
 from gateway.net.blocking import Driver
-from gateway.net.conversation import Board, Handler, Timeouts
+from gateway.net.conversation import Board, Handler
 from gateway.net.gate import Gate
 from gateway.net.kept import KeptQueue
 from gateway.net.orders import Control
 from gateway.net.quick import QuickWay
 from gateway.process import interrupting
+from gateway.process.asgiworker import AsgiWorker, rehearse
 from gateway.process.channel import Channel
 from gateway.process.foreman import Foreman
 from gateway.process.interrupting import Interrupter
 from gateway.process.launch import die_with, offer_to_oom_killer, set_dumpable
+from gateway.process.peers import allowed_clients, connection_factory, timeouts
 from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
-from gateway.protocol.events import Connection
-from gateway.protocol.fastcgi import FastCGIConnection
-from gateway.protocol.scgi import SCGIConnection
 from gateway.settings import Pool
 
-Load = Callable[[], tuple[Dispatcher, list[Failure]]]  # gives a pool's applications and what could not be loaded
+Load = Callable[[], tuple[AnyDispatcher, list[Failure]]]  # gives a pool's applications and what could not be loaded
 
 _LONGEST_TRACEBACK = 8_000  # characters
 
@@ -70,12 +69,25 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     access = access_log(logs[1], task.pool, task.name, rows[0].lose) if len(logs) > 1 else None
     try:
         dispatcher, _ = prepare(task, load)
+        asgi = AsgiWorker(task.pool, dispatcher) if isinstance(dispatcher, AsyncDispatcher) else None
+        if asgi is not None:
+            asgi.start()
     except loader.LoadError as error:
         _say(channel, error=str(error), traceback=error.traceback[-_LONGEST_TRACEBACK:])
         sys.stderr.flush()
         os._exit(1)  # at once, whatever threads the application has begun
     listeners = [socket.socket(fileno=fd) for fd in task.listeners]
     kept = KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept))
+    if asgi is not None:
+        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, lambda *_: None)
+        report = functools.partial(_say_slow, channel)
+        asgi_driver = asgi.make_driver(listeners, Channel(channel, access), rows[0], report, kept=kept, access=access)
+        asgi_driver.watch()
+        _say(channel, ready=True, deadlines=True)
+        asgi_driver.run()
+        asgi.end()
+        sys.exit(0)
+    assert isinstance(dispatcher, Dispatcher)
     make_driver = driver_factory(task.pool, dispatcher, listeners, access, kept)
     say_leaving = functools.partial(_say_leaving, channel)
     if len(rows) > 1:
@@ -116,6 +128,11 @@ def _say_leaving(channel: socket.socket) -> None:
         channel.send(json.dumps({"leaving": True}).encode(), socket.MSG_DONTWAIT)
 
 
+def _say_slow(channel: socket.socket, text: str) -> None:
+    with contextlib.suppress(OSError):
+        channel.send(json.dumps({"slow": text[:_LONGEST_TRACEBACK]}).encode(), socket.MSG_DONTWAIT)
+
+
 def driver_factory(
     pool: Pool,
     dispatcher: Dispatcher,
@@ -148,27 +165,19 @@ def driver_factory(
     return make
 
 
-def prepare(task: Task, load: Load) -> tuple[Dispatcher, list[Failure]]:
-    """Do what can fail in a worker before it serves; also all that a probe does. Raises LoadError."""
+def probe(task: Task, load: Load) -> list[Failure]:
+    """Go all the way of a worker but for serving; return what could not be loaded. Raises LoadError."""
+    dispatcher, failures = prepare(task, load)
+    if isinstance(dispatcher, AsyncDispatcher):
+        rehearse(task.pool, dispatcher)
+    return failures
+
+
+def prepare(task: Task, load: Load) -> tuple[AnyDispatcher, list[Failure]]:
+    """Do what can fail in a worker before it serves. Raises LoadError."""
     dispatcher, failures = load()
     if task.pool.on_worker_start:
         loader.call(task.pool.on_worker_start, "on_worker_start")
     connection_factory(task.pool, dispatcher)()
     allowed_clients(task.pool)
     return dispatcher, failures
-
-
-def connection_factory(pool: Pool, dispatcher: Dispatcher) -> Callable[[], Connection]:
-    """What makes the protocol side of an accepted connection."""
-    engine = FastCGIConnection if pool.protocol == "fastcgi" else SCGIConnection
-    return functools.partial(engine, dispatcher.base)
-
-
-def timeouts(pool: Pool) -> Timeouts:
-    """The pool's deadlines for peers, in seconds."""
-    return Timeouts(pool.request_head_timeout, pool.request_body_timeout, pool.response_timeout, pool.keepalive_timeout)
-
-
-def allowed_clients(pool: Pool) -> list[IpAddress]:
-    """The addresses that may connect over TCP; empty where only this machine can reach the listener."""
-    return [ipaddress.ip_address(text) for text in pool.listen_allowed_clients]

@@ -29,7 +29,7 @@ import tempfile
 from typing import NoReturn
 
 from gateway import log
-from gateway.app.dispatch import Dispatcher, Failure, build
+from gateway.app.dispatch import AnyDispatcher, Failure, build
 from gateway.app.errors import ErrorStream
 from gateway.app.files import Files
 from gateway.app.loader import LoadError
@@ -96,7 +96,7 @@ def _watch_sources() -> Sources:
     return Sources(sys.path[0])
 
 
-def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
+def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure]]:
     return build(
         task.applications,
         errors=errors,
@@ -110,7 +110,7 @@ def _build(task: Task, errors: ErrorStream) -> tuple[Dispatcher, list[Failure]]:
     )
 
 
-def _load_as_before(load: worker.Load, known: frozenset[str]) -> tuple[Dispatcher, list[Failure]]:
+def _load_as_before(load: worker.Load, known: frozenset[str]) -> tuple[AnyDispatcher, list[Failure]]:
     """Load in a worker: what could not be loaded in the probe either is no reason not to serve. Raises LoadError."""
     dispatcher, failures = load()
     for failure in failures:
@@ -195,7 +195,7 @@ def _report(task: Task, load: worker.Load) -> bytes:
     error, traceback = "", ""
     failures: list[Failure] = []
     try:
-        _, failures = worker.prepare(task, load)
+        failures = worker.probe(task, load)
     except LoadError as raised:
         error, traceback = str(raised), raised.traceback[-_LONGEST_TRACEBACK:]
     rows = [{"name": f.name, "message": f.message, "traceback": f.traceback[-_LONGEST_TRACEBACK:]} for f in failures]
