@@ -25,7 +25,6 @@ from gateway.protocol.events import RequestHead
 Message = dict[str, Any]
 Log = Callable[[str], None]
 
-_SLICE = 65_536  # bytes of a body that are handed on at once
 # Headers of a connection that is none of the application's: of ASGI's, many send them, and other servers let them pass.
 _DROPPED = frozenset((b"connection", b"keep-alive", b"transfer-encoding"))
 _STATUS_LINES = {status: f"{status} {phrase}" for status, phrase in PHRASES.items()}
@@ -50,6 +49,10 @@ class AsyncExchange(Protocol):
 
     def take(self) -> bytes | None:
         """The next piece of the body as it came; b"" at its end, and from then on; None while there is nothing."""
+
+    @property
+    def slice(self) -> int:
+        """Bytes of the answer that are to be sent at once at most."""
 
     @property
     def is_read(self) -> bool:
@@ -268,9 +271,9 @@ class Call:
             data, last, self._excess = data[: head.length - self._sent], True, True
         if not self._started and last and head.length is None and head.has_body and (data or not self.head_only):
             head.announce(len(data))  # an empty body on HEAD may stand for any
-        while len(data) > _SLICE:
-            await self._hand_on(bytes(data[:_SLICE]))
-            data = memoryview(data)[_SLICE:]
+        while len(data) > (size := exchange.slice):
+            await self._hand_on(bytes(data[:size]))
+            data = memoryview(data)[size:]
         await self._hand_on(bytes(data), last=last)
 
     def _refuse_more(self, more: bool) -> None:

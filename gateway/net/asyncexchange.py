@@ -25,7 +25,7 @@ class LinkExchange:
 
     __slots__ = (
         "_body", "_body_ended", "_came", "_link", "_waiters", "aborted", "began", "body_deadline", "call", "cancel_at",
-        "cancelled", "ended", "head", "id", "label", "over", "reported", "since", "task", "waited",
+        "cancelled", "ended", "head", "id", "label", "over", "pause", "reported", "sent", "since", "task", "waited",
     )  # fmt: skip
 
     def __init__(self, link: Link, head: RequestHead | RequestRefused) -> None:
@@ -41,6 +41,8 @@ class LinkExchange:
         self.began: Began | None = None  # for the access log
         self.call: Call | None = None
         self.task: asyncio.Task[None] | None = None
+        self.sent = 0  # bytes of the answer
+        self.pause = 0.0  # seconds before more of it is sent
         self.reported = False  # as slow
         self.cancel_at = self.body_deadline = _NEVER
         self._link = link
@@ -89,9 +91,14 @@ class LinkExchange:
                 self._waiters.remove(waiter)
 
     @property
+    def slice(self) -> int:
+        """See `AsyncExchange.slice`."""
+        return self._link.slice
+
+    @property
     def is_free(self) -> bool:
         """See `AsyncExchange.is_free`."""
-        return self._link.is_free
+        return self._link.is_free(self)
 
     async def drain(self) -> None:
         """See `AsyncExchange.drain`."""
@@ -100,6 +107,7 @@ class LinkExchange:
     def send(self, data: bytes) -> None:
         """See `AsyncExchange.send`."""
         link = self._link
+        self.sent += len(data)
         link.write(b"".join(link.connection.stdout(self.id, data)))
 
     def end(self, data: bytes, result: Result) -> None:

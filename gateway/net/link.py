@@ -23,6 +23,11 @@ from gateway.net.sharedboard import SharedBoard
 from gateway.net.stream import Stream
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, RequestHead, RequestRefused, Violation
 
+_SLICE = 65_536  # bytes of an answer that are sent at once
+_SMALL_SLICE = 8_192  # the same, on a connection with several requests
+_AHEAD = 65_536  # bytes of an answer on such a connection after which it is a large one
+_STALL = 0.01  # seconds that a small slice should not take to be read
+_LONGEST_PAUSE = 1.0
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 _INT = struct.Struct("i")
 _NEVER = float("inf")
@@ -77,7 +82,8 @@ class Link:
 
     __slots__ = (
         "_eof", "_in_head", "_last", "_out", "_reading", "_settling", "_turns", "closed", "connection", "deadline",
-        "discarding", "driver", "exchanges", "kept", "lingering", "multiplexes", "stale", "stream", "write_deadline",
+        "discarding", "driver", "exchanges", "kept", "lingering", "multiplexes", "slice", "stale", "stream",
+        "write_deadline",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, connection: Connection, driver: Driver, *, kept: bool, stale: bool) -> None:
@@ -87,6 +93,7 @@ class Link:
         self.exchanges: dict[int, LinkExchange] = {}
         self.kept = kept  # has had a request and may be closed between two, if it must be
         self.stale = stale  # its first request is known to have waited for too long
+        self.slice = _SLICE
         self.multiplexes = False  # the front-end may have several requests on it at once
         self.lingering = False  # answered and shut down for writing: read to the end of the body, then closed
         self.discarding = False  # answered and to be kept: read to the end of the body first
@@ -133,7 +140,7 @@ class Link:
         if data:
             events = self.connection.receive_data(data)
             if own := self.connection.data_to_send():
-                self.multiplexes = True  # who asks whether that may be
+                self._multiplex()  # who asks whether that may be
                 self.write(own)
             if not self.lingering:
                 self._handle(events)
@@ -164,8 +171,19 @@ class Link:
 
     def _admit(self, head: RequestHead | RequestRefused) -> LinkExchange:
         exchange = self.exchanges[head.id] = LinkExchange(self, head)
-        self.multiplexes = self.multiplexes or head.id > 1
+        if head.id > 1 and not self.multiplexes:
+            self._multiplex()
         return exchange
+
+    def _multiplex(self) -> None:
+        """The front-end may have several requests on this connection at once: no answer is to be far ahead of others.
+
+        It cannot read beyond what a slow client has not taken yet (HAProxy 2.6), so little of that is sent at once.
+        """
+        if not self.multiplexes:
+            self.multiplexes = True
+            self.slice = _SMALL_SLICE
+            self.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_SLICE)
 
     def _tell(self, exchange: LinkExchange, event: Event) -> None:
         if type(event) is Body:
@@ -213,10 +231,13 @@ class Link:
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
-    @property
-    def is_free(self) -> bool:
+    def is_free(self, exchange: LinkExchange) -> bool:
         """Nothing waits to be written, and nobody to write."""
-        return not self._out and not self._turns
+        return not (self._out or self._turns or (self.multiplexes and self._is_large(exchange)))
+
+    def _is_large(self, exchange: LinkExchange) -> bool:
+        """Say whether an answer has become one that might hold others up."""
+        return exchange.sent > _AHEAD and len(self.exchanges) > 1
 
     def write(self, data: bytes) -> None:
         """Send now what the front-end takes, and the rest when it takes that."""
@@ -236,6 +257,8 @@ class Link:
 
     async def drain(self, exchange: LinkExchange) -> None:
         """Wait for one's turn to write, or until `exchange` has ended."""
+        if self.multiplexes and self._is_large(exchange):
+            await self._pace(exchange)
         entry: _Turn | None = None
         passes_on = True
         try:
@@ -251,6 +274,24 @@ class Link:
                 self._turns.remove(entry)
             if passes_on and not self._out:
                 self._give_turn()
+
+    async def _pace(self, exchange: LinkExchange) -> None:
+        """Send more of a large answer only when what came before has been read, and, where that took long, some time
+        after: HAProxy 2.6 does not read on while a client has not taken what it has read for it.
+        """
+        begun = time.monotonic()
+        stalled = 0.0
+        while not exchange.ended and self._unread():
+            await asyncio.sleep(_LOOK_AGAIN + stalled / 10)
+            stalled = time.monotonic() - begun
+            if stalled > self.driver.timeouts.response:
+                self._took_nothing()
+        if stalled > _STALL:
+            exchange.pause = min(max(2 * exchange.pause, 4 * stalled), _LONGEST_PAUSE)
+        else:
+            exchange.pause *= 0.75
+        if exchange.pause > _LOOK_AGAIN and not exchange.ended:
+            await asyncio.sleep(exchange.pause)
 
     def end_turns(self, exchange: LinkExchange) -> None:
         """Let a request that has ended wait no longer."""
@@ -380,10 +421,13 @@ class Link:
             self.stream.close()
             self.driver.forget(self)
 
+    def _took_nothing(self) -> None:
+        self.close(f"the front-end took nothing for {self.driver.timeouts.response:g} seconds")
+
     def look(self, now: float) -> float:
         """Do what is due; return when something will be, on the same clock."""
         if now >= self.write_deadline:
-            self.close(f"the front-end took nothing for {self.driver.timeouts.response:g} seconds")
+            self._took_nothing()
         elif now >= self.deadline:
             self.close()
         elif self.exchanges and not self._reading and not self._eof:

@@ -9,7 +9,9 @@ import asyncio
 import hashlib
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -225,9 +227,7 @@ async def work(request: Request) -> None:
 @page
 async def block(request: Request) -> None:
     """Hold the event loop up."""
-    deadline = asyncio.get_running_loop().time() + float(request.query["seconds"])
-    while asyncio.get_running_loop().time() < deadline:
-        pass
+    time.sleep(float(request.query["seconds"]))
     await request.answer(b"blocked\n")
 
 
@@ -255,6 +255,11 @@ async def after(request: Request) -> None:
 
 
 @page
+async def loop(request: Request) -> None:
+    await request.answer(type(asyncio.get_running_loop()).__module__.encode())
+
+
+@page
 async def printed(request: Request) -> None:
     print("printed:", (await request.body()).decode())
     await request.answer(b"logged\n")
@@ -263,10 +268,11 @@ async def printed(request: Request) -> None:
 async def lifespan(scope: Scope, receive: Receive, send: Send) -> None:
     assert (await receive())["type"] == "lifespan.startup"
     journal(f"startup {os.getpid()}")
-    if message := os.environ.get("STARTUP_FAILS"):
-        if message == "raise":
+    fails = Path(os.environ["GATES"], "startup-fails")
+    if fails.exists():
+        if fails.read_text() == "raise":
             raise LookupError("at startup, on purpose")
-        await send({"type": "lifespan.startup.failed", "message": message})
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
         return
     scope["state"]["greeting"] = "from the lifespan"
     await send({"type": "lifespan.startup.complete"})

@@ -62,7 +62,7 @@ def test_scope(asgi: Site) -> None:
     assert {name: seen[name] for name in expected} == expected
     assert seen["raw_path"] in ("/%73cope", "/scope")  # lighttpd normalises before it passes the URI
     assert seen["client"][0] == "127.0.0.1"
-    headers = {name: value for name, value in seen["headers"]}
+    headers = dict(seen["headers"])
     assert headers["host"] == f"127.0.0.1:{asgi.port}"
     assert (headers["content-type"], headers["content-length"], headers["x-custom"]) == ("text/x-test", "3", "Value")
     assert seen["extensions"]["gateway"]["params"]["gateway.application"] == "asynchronous"
