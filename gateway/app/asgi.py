@@ -1,6 +1,6 @@
 """The server side of ASGI 3: calls an application for a request, and hands its answer to the exchange.
 
-    AsyncDispatcher.handle → Call.run → application(scope, receive, send) → exchange.send … exchange.end
+    asyncdispatch.handle → Call.run → application(scope, receive, send) → exchange.send … exchange.end
 
 The head is kept back until the first part of the body, so that an error before it is still a whole 500; after it, a
 failure is made visible by `exchange.fail`. What waits, waits by the exchange.
@@ -8,23 +8,21 @@ failure is made visible by `exchange.fail`. What waits, waits by the exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
-from gateway import settings
-from gateway.app.answer import REASONS, Head, WSGIError, error_answer
+from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
-from gateway.app.lifespan import Lifespan
-from gateway.app.routing import Router, Site
-from gateway.app.scope import PHRASES, scope_of
+from gateway.app.scope import PHRASES
 from gateway.app.tracebacks import from_application
 from gateway.app.wsgi import Result, request_line
-from gateway.protocol.events import RequestHead
 
 Message = dict[str, Any]
 Log = Callable[[str], None]
 
+_SMALL = 65_536  # bytes of a body that goes in one piece with its head
 # Headers of a connection that is none of the application's: of ASGI's, many send them, and other servers let them pass.
 _DROPPED = frozenset((b"connection", b"keep-alive", b"transfer-encoding"))
 _STATUS_LINES = {status: f"{status} {phrase}" for status, phrase in PHRASES.items()}
@@ -81,59 +79,12 @@ class AsyncExchange(Protocol):
         """The application has returned."""
 
 
-class AsyncDispatcher:
-    """Answers requests with the ASGI applications bound to their host, port and path; see `dispatch.Dispatcher`."""
+class Surroundings(Protocol):
+    """What all requests of a worker have in common (`asyncdispatch.AsyncDispatcher`)."""
 
-    def __init__(
-        self,
-        entries: Iterable[tuple[settings.Binding, Site]],
-        *,
-        errors: ErrorStream,
-        log: Log,
-        pool: str = "",
-        **options: Any,
-    ) -> None:
-        """`options` are the Router's. Raises BindingConflict and ValueError for bindings that cannot be."""
-        entries = tuple(entries)
-        self.base: dict[str, Any] = {"gateway.pool": pool}
-        self.errors = errors
-        self.log = log
-        self._router = Router(entries, own=len(self.base), **options)
-        self._lifespans = {
-            id(site.application): Lifespan(site.name, site.application, log)
-            for _, site in entries
-            if site.application is not None
-        }
-
-    @property
-    def lifespans(self) -> tuple[Lifespan, ...]:
-        """One for each application."""
-        return tuple(self._lifespans.values())
-
-    def handle(self, head: RequestHead, exchange: AsyncExchange) -> Call | None:
-        """What is to be run for a request; None where it is answered without any application. Raises nothing."""
-        params = head.params
-        try:
-            site, host, size = self._router.route(head)
-        except Rejected as error:
-            self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
-            return None
-        exchange.begin(params, host, site.label)
-        scope = scope_of(params)
-        state = self._lifespans[id(site.application)].state
-        if state is not None:
-            scope["state"] = state.copy()
-        return Call(site.application, scope, size, self, exchange)
-
-    def refuse(self, status: int, reason: str, exchange: AsyncExchange, *, head_only: bool = False) -> None:
-        """Answer without any application; `reason` is for the log alone. Raises nothing."""
-        self.log(f"answered {status} {REASONS[status]}: {reason}")
-        refuse(exchange, status, head_only=head_only)
-
-    @property
-    def max_body(self) -> int:
-        """Bytes of the largest request body."""
-        return self._router.max_body
+    errors: ErrorStream
+    log: Log
+    max_body: int  # bytes of the largest request body
 
 
 def refuse(exchange: AsyncExchange, status: int, *, head_only: bool = False, retry_after: int = 0) -> None:
@@ -148,21 +99,8 @@ class Call:
     """One request while its application runs, and its answer."""
 
     __slots__ = (
-        "_application",
-        "_cut",
-        "_dispatcher",
-        "_excess",
-        "_exchange",
-        "_finished",
-        "_head",
-        "_left",
-        "_limit",
-        "_over",
-        "_rejected",
-        "_requested",
-        "_sent",
-        "_started",
-        "scope",
+        "_application", "_cut", "_dispatcher", "_excess", "_exchange", "_finished", "_head", "_left", "_limit",
+        "_lines", "_over", "_rejected", "_requested", "_sent", "_started", "scope",
     )  # fmt: skip
 
     def __init__(
@@ -170,7 +108,7 @@ class Call:
         application: Any,
         scope: dict[str, Any],
         size: int | None,
-        dispatcher: AsyncDispatcher,
+        dispatcher: Surroundings,
         exchange: AsyncExchange,
     ) -> None:
         self.scope = scope
@@ -182,7 +120,8 @@ class Call:
         self._requested = False  # the application has got the last of it
         self._cut = False  # it ended before it was whole
         self._rejected: Rejected | None = None  # for a body that is too large
-        self._head: Head | None = None
+        self._head: Head | None = None  # shared with other answers that have the same
+        self._lines = b""  # of it, with what the gateway adds
         self._started = False  # the head has been sent
         self._finished = False  # the application has sent the last part
         self._over = False  # the answer is over, well or badly
@@ -245,13 +184,38 @@ class Call:
         if self._finished:
             raise ASGIError(f"the application sent {kind} after the last part of its answer")
         if kind == "http.response.body":
-            await self._send_body(message.get("body", b""), more=message.get("more_body", False))
+            data, more = message.get("body", b""), message.get("more_body", False)
+            if more or self._started or not self._send_whole(data):
+                await self._send_body(data, more=more)
         elif kind != "http.response.start":
             raise ASGIError(f"the application sent {kind}, which a request has not")
         elif self._head is not None:
             raise ASGIError("the application sent http.response.start twice")
         else:
-            self._head = _head_of(message)
+            self._head = head = _head_of(message)
+            self._lines = head.lines
+
+    def _send_whole(self, data: Any) -> bool:
+        """Send a small answer, of which this is all, if that can be done at once and nothing is wrong with it."""
+        head, exchange = self._head, self._exchange
+        if (
+            head is None
+            or type(data) is not bytes
+            or len(data) > _SMALL
+            or not head.has_body
+            or self.head_only
+            or exchange.ended
+            or not exchange.is_free
+        ):
+            return False
+        lines = head.lines
+        if head.length is None:
+            lines = _announcing(head, len(data))
+        elif head.length != len(data):
+            return False
+        self._finished = self._started = self._over = True
+        exchange.end(lines + b"\r\n" + data, Result(head.status, True, lines, len(data)))
+        return True
 
     async def _send_body(self, data: Any, *, more: bool) -> None:
         head = self._head
@@ -269,8 +233,8 @@ class Call:
             data, last = b"", True
         elif head.length is not None and self._sent + len(data) > head.length:
             data, last, self._excess = data[: head.length - self._sent], True, True
-        if not self._started and last and head.length is None and head.has_body and (data or not self.head_only):
-            head.announce(len(data))  # an empty body on HEAD may stand for any
+        if not self._started and last and head.length is None and head.has_body and not self.head_only:
+            self._lines = _announcing(head, len(data))
         while len(data) > (size := exchange.slice):
             await self._hand_on(bytes(data[:size]))
             data = memoryview(data)[size:]
@@ -293,8 +257,7 @@ class Call:
         self._sent += len(data)
         if not self._started:
             self._started = True
-            assert self._head is not None
-            data = self._head.lines + b"\r\n" + data
+            data = self._lines + b"\r\n" + data
         if last:
             self._end(data)
         elif data:
@@ -326,7 +289,7 @@ class Call:
 
     def _result(self, *, complete: bool) -> Result:
         head = self._head
-        return Result(head.status if head else 500, complete, head.lines if head else b"", self._sent)
+        return Result(head.status if head else 500, complete, self._lines, self._sent)
 
     # -- its end -------------------------------------------------------------------------------------------------------
 
@@ -381,16 +344,27 @@ class Call:
         self._dispatcher.log(f"{self.line}: {text}")
 
 
+def _announcing(head: Head, length: int) -> bytes:
+    """The lines of a head, and the Content-Length that the application left out."""
+    return head.lines + b"Content-Length: %d\r\n" % length
+
+
 def _head_of(message: Message) -> Head:
     """Check ASGI's head by the rules for WSGI's. Raises ASGIError and WSGIError."""
-    status = message["status"]
-    line = _STATUS_LINES.get(status) or str(status)
+    status, headers = message["status"], message.get("headers", ())
     try:
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in message.get("headers", ())
-            if name not in _DROPPED
-        ]
+        try:
+            return _checked(status, tuple(headers))
+        except TypeError:  # lists, which cannot be looked up
+            return _checked(status, tuple([(bytes(name), bytes(value)) for name, value in headers]))
     except (AttributeError, TypeError, ValueError):
-        raise ASGIError(f"the headers are {message['headers']!r:.100}, not a list of (name, value) in bytes") from None
-    return Head(line, headers)
+        raise ASGIError(f"the headers are {headers!r:.100}, not a list of (name, value) in bytes") from None
+
+
+@lru_cache(maxsize=256)  # many answers have the same head, and checking costs as much as the rest of a small one
+def _checked(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> Head:
+    line = _STATUS_LINES.get(status) or str(status)
+    return Head(
+        line,
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _DROPPED],
+    )

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway import settings
 from gateway.app.answer import REASONS
-from gateway.app.asgi import AsyncDispatcher
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
 from gateway.app.environ import Rejected

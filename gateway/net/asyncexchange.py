@@ -24,8 +24,9 @@ class LinkExchange:
     """Body pieces in, framed answer out, with limits on both."""
 
     __slots__ = (
-        "_body", "_body_ended", "_came", "_link", "_waiters", "aborted", "began", "body_deadline", "call", "cancel_at",
-        "cancelled", "ended", "head", "id", "label", "over", "pause", "reported", "sent", "since", "task", "waited",
+        "_body", "_came", "_waiters", "aborted", "began", "body_deadline", "body_ended", "call", "cancel_at",
+        "cancelled", "ended", "head", "id", "label", "link", "over", "pause", "reported", "sent", "since", "task",
+        "waited",
     )  # fmt: skip
 
     def __init__(self, link: Link, head: RequestHead | RequestRefused) -> None:
@@ -45,79 +46,76 @@ class LinkExchange:
         self.pause = 0.0  # seconds before more of it is sent
         self.reported = False  # as slow
         self.cancel_at = self.body_deadline = _NEVER
-        self._link = link
-        self._body = BodyBuffer()
-        self._body_ended = False
+        self.link = link
+        self.body_ended = False  # the end of the body has come
+        self._body: BodyBuffer | None = None  # once there is one
         self._came = 0  # bytes of the body
-        self._waiters: list[asyncio.Future[None]] = []
-
-    @property
-    def link(self) -> Link:
-        """The connection that it came by."""
-        return self._link
+        self._waiters: list[asyncio.Future[None]] | None = None
 
     # -- for the application's side ------------------------------------------------------------------------------------
 
     def begin(self, environ: dict[str, Any], host: str, label: int) -> None:
         """See `AsyncExchange.begin`."""
         self.label = label
-        self._link.driver.board.begin(self, environ, host)
+        self.link.driver.board.begin(self, environ, host)
 
     def take(self) -> bytes | None:
         """See `AsyncExchange.take`."""
-        piece = self._body.take()
+        piece = self._body.take() if self._body is not None else None
         if piece is None:
-            return b"" if self._body_ended else None
-        self._link.go_on_reading()
+            return b"" if self.body_ended else None
+        self.link.go_on_reading()
         return piece
 
     @property
     def is_read(self) -> bool:
         """See `AsyncExchange.is_read`."""
-        return self._body_ended and not self._body.size
+        return self.body_ended and (self._body is None or not self._body.size)
 
     async def wait(self) -> None:
         """See `AsyncExchange.wait`."""
-        driver = self._link.driver
+        driver = self.link.driver
         waiter = driver.loop.create_future()
+        if self._waiters is None:
+            self._waiters = []
         self._waiters.append(waiter)
-        if not self._body_ended:
+        if not self.body_ended:
             self.body_deadline = time.monotonic() + driver.timeouts.body
             driver.due(self.body_deadline)
         try:
             await waiter
         finally:
-            if waiter in self._waiters:  # it was cancelled
+            if self._waiters and waiter in self._waiters:  # it was cancelled
                 self._waiters.remove(waiter)
 
     @property
     def slice(self) -> int:
         """See `AsyncExchange.slice`."""
-        return self._link.slice
+        return self.link.out.slice
 
     @property
     def is_free(self) -> bool:
         """See `AsyncExchange.is_free`."""
-        return self._link.is_free(self)
+        return self.link.out.is_free(self)
 
     async def drain(self) -> None:
         """See `AsyncExchange.drain`."""
-        await self._link.drain(self)
+        await self.link.out.drain(self)
 
     def send(self, data: bytes) -> None:
         """See `AsyncExchange.send`."""
-        link = self._link
+        link = self.link
         self.sent += len(data)
-        link.write(b"".join(link.connection.stdout(self.id, data)))
+        link.out.write(b"".join(link.connection.stdout(self.id, data)))
 
     def end(self, data: bytes, result: Result) -> None:
         """See `AsyncExchange.end`."""
         if self.ended:
             self.fail(result)
             return
-        link = self._link
+        link = self.link
         self._finish(_COMPLETE)
-        link.write(link.connection.end(self.id, 0, data))
+        link.out.write(link.connection.end(self.id, 0, data))
         link.driver.over(self, result, complete=result.complete)
         link.finish(self)
 
@@ -125,18 +123,19 @@ class LinkExchange:
         """See `AsyncExchange.fail`."""
         if not self.over:
             self._finish(self.ended or _COMPLETE)
-            self._link.driver.over(self, result, complete=False)
-            self._link.fail(self)
+            self.link.driver.over(self, result, complete=False)
+            self.link.fail(self)
 
     def returned(self) -> None:
         """See `AsyncExchange.returned`."""
-        self._link.driver.returned(self)
+        self.link.driver.returned(self)
 
     def _finish(self, ended: str) -> None:
         self.over = True
         self.ended = ended
         self.cancel_at = self.body_deadline = _NEVER
-        self._body.clear()
+        if self._body is not None:
+            self._body.clear()
         if self._waiters:
             self._wake()
 
@@ -144,11 +143,13 @@ class LinkExchange:
 
     def put(self, data: bytes) -> None:
         """A piece of the body has come."""
-        if self.over or self._came > self._link.driver.max_body:
+        if self.over or self._came > self.link.driver.max_body:
             return  # nobody wants it; of what is over max_body as much is kept as shows that
         self._came += len(data)
         try:
-            self._body.put(data, spool=self._link.multiplexes)
+            if self._body is None:
+                self._body = BodyBuffer()
+            self._body.put(data, spool=self.link.multiplexes)
         except OSError as error:
             log.line(f"a request's body cannot be kept: {error.strerror}", log.Level.ERROR)
             self.leave("its body could not be kept")
@@ -159,16 +160,11 @@ class LinkExchange:
     @property
     def is_full(self) -> bool:
         """So much of the body has come, and was not taken, that no more should be read."""
-        return self._body.is_full
-
-    @property
-    def body_ended(self) -> bool:
-        """The end of the body has come."""
-        return self._body_ended
+        return self._body is not None and self._body.is_full
 
     def end_body(self) -> None:
         """The body has come to its end."""
-        self._body_ended = True
+        self.body_ended = True
         self.body_deadline = _NEVER
         if self._waiters:
             self._wake()
@@ -176,19 +172,19 @@ class LinkExchange:
     def time_out_body(self) -> None:
         """Somebody waits for more of the body, and nothing comes."""
         self.body_deadline = _NEVER
-        if self._waiters and not self._body_ended:
-            self.leave(f"nothing came for {self._link.driver.timeouts.body:g} seconds")
+        if self._waiters and not self.body_ended:
+            self.leave(f"nothing came for {self.link.driver.timeouts.body:g} seconds")
 
     def leave(self, reason: str) -> None:
         """Nobody waits for the answer any more: the application is told, and its task cancelled if it goes on."""
         if not self.ended:
             self.ended = reason
-            self.cancel_at = self._link.driver.cancel_later()
+            self.cancel_at = self.link.driver.cancel_later()
             self._wake()
-            self._link.end_turns(self)
+            self.link.out.end_turns(self)
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
             if not waiter.done():
                 waiter.set_result(None)

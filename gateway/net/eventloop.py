@@ -42,17 +42,15 @@ _NEVER = float("inf")
 
 
 class Handler(Protocol):
-    """What answers requests (`app.asgi.AsyncDispatcher`)."""
+    """What answers requests (`app.asyncdispatch.AsyncDispatcher`)."""
+
+    max_body: int  # bytes of the largest request body
 
     def handle(self, head: RequestHead, exchange: LinkExchange, /) -> Call | None:
         """What is to be run for a request; None where it has been answered."""
 
     def refuse(self, status: int, reason: str, exchange: LinkExchange, /) -> None:
         """Answer without any application."""
-
-    @property
-    def max_body(self) -> int:
-        """Bytes of the largest request body."""
 
 
 def new_loop() -> asyncio.AbstractEventLoop:

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from gateway import log
-from gateway.app.asgi import AsyncDispatcher
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.net.accesslog import AccessLog
 from gateway.net.eventloop import EventDriver, new_loop
 from gateway.net.gate import Gate

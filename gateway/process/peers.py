@@ -6,7 +6,7 @@ import functools
 import ipaddress
 from collections.abc import Callable
 
-from gateway.app.asgi import AsyncDispatcher
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.dispatch import AnyDispatcher
 from gateway.net.acceptor import IpAddress
 from gateway.net.conversation import Timeouts

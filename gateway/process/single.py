@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway import log
-from gateway.app.asgi import AsyncDispatcher
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.dispatch import AnyDispatcher, Dispatcher, build
 from gateway.app.errors import ErrorStream
 from gateway.app.files import Files

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 from gateway import log
 from gateway.app import loader
-from gateway.app.asgi import AsyncDispatcher
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.dispatch import AnyDispatcher, Dispatcher, Failure
 from gateway.app.interruption import Interruption
 from gateway.net.accesslog import AccessLog, access_log
