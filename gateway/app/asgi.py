@@ -229,12 +229,12 @@ class Call:
             self._refuse_more(more)
             return
         last = not more
+        if last and not self._started and head.length is None and head.has_body and (data or not self.head_only):
+            self._lines = _announcing(head, len(data))  # an empty body on HEAD may stand for any
         if not head.has_body or self.head_only:
             data, last = b"", True
         elif head.length is not None and self._sent + len(data) > head.length:
             data, last, self._excess = data[: head.length - self._sent], True, True
-        if not self._started and last and head.length is None and head.has_body and not self.head_only:
-            self._lines = _announcing(head, len(data))
         while len(data) > (size := exchange.slice):
             await self._hand_on(bytes(data[:size]))
             data = memoryview(data)[size:]
@@ -363,8 +363,9 @@ def _head_of(message: Message) -> Head:
 
 @lru_cache(maxsize=256)  # many answers have the same head, and checking costs as much as the rest of a small one
 def _checked(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> Head:
-    line = _STATUS_LINES.get(status) or str(status)
+    if not isinstance(status, int):
+        raise ASGIError(f"the status is {status!r:.100}, not a number such as 200")
     return Head(
-        line,
+        _STATUS_LINES.get(status) or str(status),
         [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _DROPPED],
     )

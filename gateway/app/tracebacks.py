@@ -32,10 +32,10 @@ def stack_of_coroutine(coroutine: Any) -> str:
     """Where a coroutine waits, and what it waits for, without the leading frames that are the gateway's."""
     frames = []
     while coroutine is not None:
-        prefix = next((p for p in ("cr", "gi", "ag") if hasattr(coroutine, f"{p}_frame")), None)
-        if prefix is None or (frame := getattr(coroutine, f"{prefix}_frame")) is None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is None:
             break
         frames.append((frame, frame.f_lineno))
-        coroutine = getattr(coroutine, "gi_yieldfrom" if prefix == "gi" else f"{prefix}_await")
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
     lines = dropwhile(lambda line: line.filename.startswith(_BELOW_REQUESTS), traceback.StackSummary.extract(frames))
     return "".join(traceback.format_list(list(lines)))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gateway.app.answer import REASONS
+from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.bindings import BindingConflict
 from gateway.app.dispatch import Dispatcher, Site, build
 from gateway.app.errors import ErrorStream
@@ -275,3 +278,44 @@ def test_the_application_is_told_whether_others_run_beside_it() -> None:
     for multithread in (False, True):
         served = Served(answering([b""]), multithread=multithread)
         assert served.dispatcher.base["wsgi.multithread"] is multithread
+
+
+@pytest.fixture
+def mixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module `mixed` with applications of both interfaces."""
+
+    async def asynchronous(scope: Any, receive: Any, send: Any) -> None: ...
+
+    module = types.ModuleType("mixed")
+    vars(module).update(wsgi=answering([b"x"]), asgi=asynchronous)
+    monkeypatch.setitem(sys.modules, "mixed", module)
+
+
+@pytest.mark.usefixtures("mixed")
+def test_pool_of_asgi_applications() -> None:
+    served, failures = built(Application(app="mixed:asgi"))
+    assert isinstance(served.dispatcher, AsyncDispatcher)
+    assert failures == []
+
+
+@pytest.mark.usefixtures("mixed")
+@pytest.mark.parametrize(("first", "second"), [("wsgi", "asgi"), ("asgi", "wsgi")])
+def test_pool_runs_one_interface(first: str, second: str) -> None:
+    served, [failure] = built(
+        Application(name="a", app=f"mixed:{first}", bindings=(Binding(hostname="a.example"),)),
+        Application(name="b", app=f"mixed:{second}", bindings=(Binding(hostname="b.example"),)),
+    )
+    assert failure.message == (
+        f"application 'b' is one of {second.upper()}, and 'a' of the same pool one of {first.upper()}: "
+        "give one of them a pool of its own"
+    )
+    assert isinstance(served.dispatcher, AsyncDispatcher) is (first == "asgi")
+
+
+@pytest.mark.usefixtures("mixed")
+def test_asgi_has_no_use_for_threads() -> None:
+    served, [failure] = built(Application(name="a", app="mixed:asgi"), multithread=True)
+    assert (
+        "leave `threads` out of the pool; max_concurrency bounds how many requests it runs at once" in failure.message
+    )
+    assert served.ask().status == 503

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.app import script, webpy
-from gateway.app.loader import LoadError, load
+from gateway.app.loader import LoadError, interface_of, load
 from gateway.settings import Application
 from tests.app.memory import Served
 
@@ -397,3 +397,42 @@ def test_a_module_of_webpys_name_that_is_missing_is_missing(tmp_path: Path) -> N
     (tmp_path / "web" / "__init__.py").write_text("")
     webpy.offer_instead_of_serving()
     assert "there is no module 'web.wsgi'" in str(mistake("web.wsgi:application"))
+
+
+ASYNCHRONOUS = """
+import functools
+def wsgi(environ, start_response): ...
+async def function(scope, receive, send): ...
+class Class:
+    async def __call__(self, scope, receive, send): ...
+    async def method(self, scope, receive, send): ...
+instance = Class()
+method = instance.method
+partial = functools.partial(function)
+def factory(): return instance
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "interface", "expected"),
+    [
+        ("m:wsgi", "auto", "wsgi"),
+        ("m:function", "auto", "asgi"),
+        ("m:instance", "auto", "asgi"),
+        ("m:method", "auto", "asgi"),
+        ("m:partial", "auto", "asgi"),
+        ("m:factory()", "auto", "asgi"),
+        ("m:wsgi", "asgi", "asgi"),
+        ("m:wsgi", "wsgi", "wsgi"),
+    ],
+)
+def test_interface(write: Callable[..., None], app: str, interface: str, expected: str) -> None:
+    write(m=ASYNCHRONOUS)
+    application = Application(app=app, interface=interface)
+    assert interface_of(load(application), application) == expected
+
+
+def test_interface_that_is_another(write: Callable[..., None]) -> None:
+    write(m=ASYNCHRONOUS)
+    with pytest.raises(LoadError, match='it is an ASGI application, and interface is "wsgi": leave interface out'):
+        load(Application(app="m:function", interface="wsgi"))
