@@ -20,6 +20,7 @@ _CHUNK = 65_536  # bytes that are read at once
 _RECEIVE = int(socket.MSG_DONTWAIT)
 _NEVER = float("inf")
 _LINGER_SECONDS = 2.0  # how long the unread rest of a body is discarded after an early answer
+_QUIET_SECONDS = 1.0  # how long an abort waits for other requests of its connection
 _ABORT_SECONDS = 0.1  # how long the front-end has to read what came before an abort
 _ABORTED = "the front-end aborted the request"
 _CLOSED = "the front-end closed the connection"
@@ -240,15 +241,28 @@ class Link:
     def fail(self, exchange: LinkExchange) -> None:
         """The answer to a request is over, and not whole: end it so that the front-end sees it.
 
-        Beside other requests on the connection there is no way but the end of this one alone (END_REQUEST).
+        All requests of the connection end by an abort, so it waits for a moment in which there is no other. Where that
+        does not come soon, END_REQUEST has to do, which HAProxy 2.6 shows only where there is a Content-Length.
         """
+        if exchange.aborted:
+            self._end_alone(exchange, 0)
+        else:
+            self._fail_soon(exchange, time.monotonic() + _QUIET_SECONDS)
+
+    def _fail_soon(self, exchange: LinkExchange, until: float) -> None:
         if self.closed:
             return
-        if exchange.aborted or len(self.exchanges) > 1:
-            self.out.write(self.connection.end(exchange.id, 0 if exchange.aborted else 1))
-            self.finish(exchange)
-        else:
+        if len(self.exchanges) == 1:
             self._abort(time.monotonic() + _ABORT_SECONDS)
+        elif time.monotonic() < until:
+            self.driver.loop.call_later(LOOK_AGAIN, self._fail_soon, exchange, until)
+        else:
+            self._end_alone(exchange, 1)
+
+    def _end_alone(self, exchange: LinkExchange, app_status: int) -> None:
+        if not self.closed:
+            self.out.write(self.connection.end(exchange.id, app_status))
+            self.finish(exchange)
 
     def _abort(self, until: float) -> None:
         """Cut the answer when the front-end has read what came before: lighttpd 1.4.69 takes what it reads in one go,

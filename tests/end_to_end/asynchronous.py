@@ -97,6 +97,17 @@ async def digest(request: Request) -> None:
 
 
 @page
+async def digest_later(request: Request) -> None:
+    """Read the body when the gate opens."""
+    journal(f"running {request.query['gate']}")
+    await gate(request.query["gate"])
+    found = hashlib.sha256()
+    async for piece in request.pieces():
+        found.update(piece)
+    await request.answer(found.hexdigest().encode())
+
+
+@page
 async def echo(request: Request) -> None:
     """All pieces back; not as they come, for neither front sends more of a body once an answer has begun."""
     pieces = [piece async for piece in request.pieces()]
@@ -157,7 +168,8 @@ async def raise_before(request: Request) -> None:
 
 @page
 async def raise_after(request: Request) -> None:
-    await request.start()
+    length = [(b"content-length", request.query["length"].encode())] if "length" in request.query else []
+    await request.start(200, *length)
     await request.part(b"begun\n", more=True)
     raise LookupError("after the first byte, on purpose")
 
