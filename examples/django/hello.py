@@ -1,6 +1,7 @@
-"""Django in one file: `gateway serve hello:application --app-dir examples/django`, then /hello."""
+"""Django in one file: `gateway serve hello:application --app-dir examples/django` (ASGI: `hello:asgi`), then /hello."""
 
 from django.conf import settings
+from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpResponse
 from django.urls import path
@@ -15,3 +16,4 @@ def hello(request):
 urlpatterns = [path("hello", hello)]
 
 application = get_wsgi_application()
+asgi = get_asgi_application()
