@@ -3,6 +3,7 @@
 # make sanitize the tests of the twin in C and a long comparison with Python, under ASan and UBSan; SECONDS=60
 # make bench    what requests cost, beside uWSGI, gunicorn, flup6, PHP-FPM and C, which it installs: about 5 minutes;
 #               ROWS="hello memory" for single rows, ROWS=all for the others too; REPEATS=3 for fewer turns
+# make streams  1,000 server-sent-event streams on two workers, and the memory that each takes
 # make faults   what faults cost clients: about 12 minutes, to benchmarks/results/faults.json
 # make bench-reload   what reloads cost clients, beside PHP-FPM, uWSGI and gunicorn, which it installs: about 4 minutes
 #
@@ -13,7 +14,7 @@ BIN = .venv/bin
 IN_C = $(wildcard gateway/*/_*.[ch])
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: run test sanitize bench bench-reload faults programs
+.PHONY: run test sanitize bench bench-reload streams faults programs
 
 run: .venv/run.stamp
 	@exec $(BIN)/gateway up $(if $(FRONT),--front $(FRONT))
@@ -36,6 +37,9 @@ bench-reload: .venv/test.stamp benchmarks/.venv/peers.stamp
 	@PYTHON=$(PYTHON) benchmarks/install-peers php-fpm
 	@$(BIN)/python -m benchmarks.reload
 
+streams: programs .venv/test.stamp
+	@$(BIN)/python -m benchmarks.streams
+
 faults: programs .venv/test.stamp
 	@$(BIN)/python -m benchmarks.faults
 
@@ -54,9 +58,9 @@ programs:
 
 # uWSGI is built from source; where that fails, the comparison names it and goes on without.
 benchmarks/.venv/peers.stamp: Makefile
-	@echo "installing uWSGI, gunicorn and Flask into benchmarks/.venv"
+	@echo "installing uWSGI, gunicorn, uvicorn and Flask into benchmarks/.venv"
 	@$(PYTHON) -m venv benchmarks/.venv
-	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn flask
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn flask uvicorn uvloop httptools
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check uwsgi || echo "uWSGI cannot be built here" >&2
 	@touch $@
 

@@ -30,7 +30,7 @@ from tests.end_to_end.running import short_place
 ENGINE = "engine"  # a row that is a program of its own, for it needs no servers
 ALL = "all"
 NAMES = (*(row.name for row in ROWS), ENGINE)
-MAIN = ("hello", "lighttpd", "pure", "headers", "slow", "memory", "start", ENGINE)  # about 5 minutes
+MAIN = ("hello", "lighttpd", "asgi", "pure", "headers", "slow", "memory", "start", ENGINE)  # about 5 minutes
 
 
 def present(row: Row, chosen: Sequence[str]) -> Row:

@@ -66,11 +66,19 @@ def nginx(place: Path, backends: Sequence[Backend], root: Path) -> str:
 def _nginx_server(backend: Backend) -> str:
     name = f"backend{backend.port}"
     passing = {"fastcgi": "fastcgi_pass ", "uwsgi": "uwsgi_pass ", "http": "proxy_pass http://"}[backend.speaks]
+    more = "fastcgi_keep_conn on;" if backend.keep else ""
+    if backend.speaks == "http":  # what FastCGI has parameters for
+        more = (
+            "proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr; "
+            "proxy_set_header X-Forwarded-Proto $scheme;"
+        )
+        if backend.keep:
+            more += ' proxy_http_version 1.1; proxy_set_header Connection "";'
     keep = f"keepalive {backend.keep}; keepalive_requests 1000000000;" if backend.keep else ""
     return (
         f"upstream {name} {{ server unix:{backend.socket} max_fails=0; {keep} }}\n"
         f"server {{ listen 127.0.0.1:{backend.port} backlog={BACKLOG};\n"
-        f"  location / {{ {'fastcgi_keep_conn on;' if backend.keep else ''} {passing}{name}; }} }}"
+        f"  location / {{ {more} {passing}{name}; }} }}"
     )
 
 

@@ -53,6 +53,7 @@ class Peer(abc.ABC):
     wanted = ""  # what is missing when `program` is ""
     program = ""
     speaks = "fastcgi"  # what the front-end passes requests with: fastcgi, uwsgi or http
+    has_master = True  # beside its workers
 
     def version(self) -> str:
         """What runs."""
@@ -153,6 +154,24 @@ class Gunicorn(Peer):
         return [
             self.program, "--workers", str(job.workers), "--backlog", str(BACKLOG), "--bind", f"unix:{job.socket}",
             "--no-control-socket", "--chdir", str(APPLICATIONS), f"{job.application}:application", *logging,
+        ]  # fmt: skip
+
+
+class Uvicorn(Peer):
+    """uvicorn with uvloop and httptools, over HTTP; one worker of its is its only process."""
+
+    name = "uvicorn"
+    wanted = "pip install uvicorn uvloop httptools into benchmarks/.venv"
+    program = find("uvicorn")
+    speaks = "http"
+    has_master = False
+
+    def command(self, job: Job) -> Sequence[str]:
+        """As its documentation has it for nginx and a Unix socket: the client's address comes in a header."""
+        return [
+            self.program, "--uds", str(job.socket), "--workers", str(job.workers), "--backlog", str(BACKLOG),
+            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning",
+            "--forwarded-allow-ips", "*", "--app-dir", str(APPLICATIONS), f"{job.application}:application",
         ]  # fmt: skip
 
 

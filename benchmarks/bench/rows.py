@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.bench import bulk, generator, meters, wrk
-from benchmarks.bench.peers import Flup, Gateway, Gunicorn, LibFcgi, PhpFpm, Uwsgi, UwsgiOfItsOwn
+from benchmarks.bench.peers import Flup, Gateway, Gunicorn, LibFcgi, PhpFpm, Uvicorn, Uwsgi, UwsgiOfItsOwn
 from benchmarks.bench.stage import Contender, Stage, answers
 
 WORKERS = 4
@@ -182,6 +182,18 @@ def with_headers() -> list[Contender]:
     return [*(replace(contender, headers=MANY_HEADERS) for contender in plain), *named]
 
 
+def asynchronous() -> list[Contender]:
+    """One worker each, which runs ASGI in uvloop; 16 clients."""
+    options: dict[str, Any] = {"application": "hello_asgi", "workers": 1}
+    peer = Uvicorn()
+    return [
+        gateway(KEPT, keep=16, connections=16, **options),
+        gateway(connections=16, **options),
+        Contender("uvicorn, kept", peer, 16, 16, options),
+        Contender("uvicorn", peer, 0, 16, options),
+    ]
+
+
 def crowd(connections: int) -> list[Contender]:
     """Kept and closed."""
     return [gateway(KEPT, keep=connections, connections=connections), gateway(connections=connections)]
@@ -242,6 +254,7 @@ ROWS = [
     Row("lighttpd", "hello, lighttpd", closing(), (GATEWAY,), cost, front="lighttpd", repeats=10),
     Row("logged", "hello, nginx, access logs on", logging(), _BOTH, cost),
     Row("pure", "hello, nginx, the gateway without its C twin", pure(), _BOTH, cost),
+    Row("asgi", "hello by ASGI, nginx, one worker", asynchronous(), (KEPT, GATEWAY), cost, repeats=10),
     Row("headers", "60 headers and a cookie of 8 KiB, nginx", with_headers(), _BOTH, cost),
     *(
         Row(f"connections-{count}", f"hello, nginx, {count} connections over 4 workers", crowd(count), (KEPT,), cost)

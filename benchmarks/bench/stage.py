@@ -84,9 +84,11 @@ class Stage:
         program.wait_for(lambda: answers(self.port(contender)), _START_SECONDS)
         looks: collections.deque[frozenset[int]] = collections.deque(maxlen=_LOOKS)
 
+        least = self._jobs[contender.name].workers + contender.peer.has_master
+
         def has_settled() -> bool:
             looks.append(frozenset(self.processes(contender)))
-            return len(looks) == _LOOKS and len(set(looks)) == 1 and len(looks[0]) > self._jobs[contender.name].workers
+            return len(looks) == _LOOKS and len(set(looks)) == 1 and len(looks[0]) >= least
 
         program.wait_for(has_settled, _START_SECONDS)
 
