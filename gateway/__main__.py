@@ -151,7 +151,7 @@ def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
 
     For the author of TARGET, a settings file with one application or MODULE:CALLABLE; never for visitors.
     """
-    from gateway.app.loader import call, load
+    from gateway.app.loader import ASGI, call, interface_of, load
     from gateway.front import development
 
     loaded = read_settings(target, {"app_dir": app_dir} if app_dir else {})
@@ -163,6 +163,8 @@ def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
     pool = settings.pools[application.pool]
     sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
     loaded_application = load(application)
+    if interface_of(loaded_application, application) == ASGI:
+        raise ConfigError("the development server runs WSGI alone: `gateway up` shows an ASGI application")
     if pool.on_worker_start:
         call(pool.on_worker_start, "on_worker_start")
     return development.run(loaded_application, host=host, port=port)

@@ -28,8 +28,9 @@ class BodyBuffer:
 
     def put(self, data: bytes, *, spool: bool = False) -> None:
         """Add a piece; with `spool`, to a file if it is too much for memory. Raises OSError where the disk is full."""
+        in_memory = self._file is None and not (spool and self.is_full)
         self.size += len(data)
-        if self._file is None and not (spool and self.is_full):
+        if in_memory:
             self._pieces.append(data)
             return
         if self._file is None:
