@@ -156,10 +156,11 @@ class EventDriver:
 
     def _accept(self, listener: int) -> bool:
         """Take one connection; False when there was none for this worker."""
-        accepted = self._acceptor.accept(listener)
-        if accepted is None:
-            if self._acceptor.resumes:
-                self.due(self._acceptor.resumes)
+        try:
+            accepted = self._acceptor.accept(listener)
+        except OSError as error:
+            self._acceptor.rest(error)
+            self.due(self._acceptor.resumes or _NEVER)
             return False
         stale = self.board.accepted()
         stream = self._acceptor.admit(*accepted)

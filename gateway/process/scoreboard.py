@@ -258,6 +258,7 @@ class Row:
         words[_BUSY] = 1
         words[_SINCE] = self._since = since
         words[_SEQUENCE] = sequence + 2
+        self._header[self._number + 1] = 0
 
     def shed(self) -> None:
         """A request was answered 503 because it has waited for too long."""

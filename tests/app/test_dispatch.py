@@ -186,11 +186,11 @@ def test_the_base_is_what_pep_3333_wants_and_stays_as_it_is() -> None:
 
 def test_ten_thousand_hosts_leave_nothing_behind() -> None:
     served = Served(entries=[(Binding(hostname="a.example"), site("a"))])
-    before = repr(vars(served.dispatcher._router._bindings))
+    before = repr(vars(served.dispatcher.router._bindings))
     for n in range(10_000):
         assert served.ask(HTTP_HOST=f"h{n}.test").status == 503
         served.log.clear()
-    assert repr(vars(served.dispatcher._router._bindings)) == before
+    assert repr(vars(served.dispatcher.router._bindings)) == before
 
 
 def test_conflicts_are_refused() -> None:

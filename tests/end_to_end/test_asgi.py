@@ -181,7 +181,7 @@ def test_thousand_requests_over_sixteen_connections(asgi: Site) -> None:
 
 
 def test_slow_reader_holds_nobody_up(asgi: Site) -> None:
-    """Its application waits, in bounded memory, and the worker answers others."""
+    """The worker answers others. (Both front-ends keep a large answer in files, so its application need not wait.)"""
     name = f"slow-{asgi.front}"
     with socket.create_connection(("127.0.0.1", asgi.port), timeout=15) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -189,6 +189,5 @@ def test_slow_reader_holds_nobody_up(asgi: Site) -> None:
         assert client.recv(1)
         for _ in range(50):
             assert fetch(asgi.port, "/hello").text == "Hello\n"
-        assert f"downloaded {name}" not in asgi.settings.journal() or asgi.front == "nginx"  # it buffers in files
         threading.Thread(target=lambda: client.makefile("rb").read(), daemon=True).start()
         wait_until(lambda: f"downloaded {name}" in asgi.settings.journal(), 30)

@@ -9,14 +9,18 @@ import pytest
 
 from gateway.net.noboard import NoBoard
 from gateway.net.sharedboard import SharedBoard
-from gateway.process.scoreboard import Scoreboard, Slot
+from gateway.process import scoreboard as scoreboards
+from gateway.process.scoreboard import Row, Scoreboard, Slot
 from tests.app.memory import NGINX
 
 HOSTS = ("", "a.example")
 
 
-@pytest.fixture
-def scoreboard() -> Iterator[Scoreboard]:
+@pytest.fixture(params=["C", "Python"])
+def scoreboard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scoreboard]:
+    if request.param == "Python":
+        monkeypatch.setattr(scoreboards, "row_type", lambda: Row)
+    assert (scoreboards.row_type() is Row) == (request.param == "Python")
     board = Scoreboard(1, HOSTS)
     board.use(0)
     yield board
