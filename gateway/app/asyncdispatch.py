@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,8 +13,14 @@ from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
 from gateway.app.lifespan import Lifespan
 from gateway.app.routing import Router, Site
-from gateway.app.scope import scope_of
+from gateway.app.scope import BASE, header_of, known, scope_of
 from gateway.protocol.events import RequestHead
+
+try:
+    importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
+    from gateway.app._scope import usual
+except ImportError:  # not built for this interpreter, or not wanted
+    usual = None  # type: ignore[assignment]
 
 
 class AsyncDispatcher:
@@ -35,6 +42,8 @@ class AsyncDispatcher:
         self.log = log
         self._router = Router(entries, own=len(self.base), **options)
         self.max_body = self._router.max_body
+        self._usual = usual if self._router.port_from == "server" else None
+        self._router.notes_hosts = self._usual is not None
         self._lifespans = {
             id(site.application): Lifespan(site.name, site.application, log)
             for _, site in entries
@@ -49,17 +58,27 @@ class AsyncDispatcher:
     def handle(self, head: RequestHead, exchange: AsyncExchange) -> Call | None:
         """What is to be run for a request; None where it is answered without any application. Raises nothing."""
         params = head.params
-        try:
-            site, host, size = self._router.route(head)
-        except Rejected as error:
-            self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
-            return None
-        exchange.begin(params, host, site.label)
-        scope = scope_of(params)
-        state = self._lifespans[id(site.application)].state
+        found = None
+        if self._usual is not None and head.plain and not head.repeats:
+            found = self._usual(params, self._router.hosts, self.max_body, BASE, known, header_of)
+        if found is not None:
+            scope, site, size = found
+            application = site.application
+            exchange.begin(params, site.host, site.label)
+        else:
+            try:
+                bound, host, size = self._router.route(head)
+            except Rejected as error:
+                self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
+                return None
+            assert bound.application is not None
+            application = bound.application
+            exchange.begin(params, host, bound.label)
+            scope = scope_of(params)
+        state = self._lifespans[id(application)].state
         if state is not None:
             scope["state"] = state.copy()
-        return Call(site.application, scope, size, self, exchange)
+        return Call(application, scope, size, self, exchange)
 
     def refuse(self, status: int, reason: str, exchange: AsyncExchange, *, head_only: bool = False) -> None:
         """Answer without any application; `reason` is for the log alone. Raises nothing."""

@@ -11,11 +11,11 @@ from typing import Any
 
 Scope = dict[str, Any]
 
-_ASGI = {"version": "3.0", "spec_version": "2.4"}
+BASE: Scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "root_path": ""}  # of every scope
 _VERSIONS = {"HTTP/1.0": "1.0", "HTTP/1.1": "1.1", "HTTP/2.0": "2", "HTTP/3.0": "3"}
 _NO_HEADER = b""
 _WITHOUT_PREFIX = {"CONTENT_TYPE": b"content-type", "CONTENT_LENGTH": b"content-length"}
-_known: dict[str, bytes] = {}  # the headers of parameters, the first ones that came
+known: dict[str, bytes] = {}  # the headers of parameters, the first ones that came
 _MOST_KNOWN = 1_000
 _LONGEST_KNOWN = 100  # characters
 PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
@@ -29,8 +29,7 @@ def scope_of(params: dict[str, Any]) -> Scope:
     path: str = mount + params["PATH_INFO"]
     uri: str = params["REQUEST_URI"]
     return {
-        "type": "http",
-        "asgi": _ASGI,
+        **BASE,
         "http_version": _VERSIONS.get(params["SERVER_PROTOCOL"], "1.1"),
         "method": params["REQUEST_METHOD"].upper(),
         "scheme": params["wsgi.url_scheme"],
@@ -48,24 +47,24 @@ def scope_of(params: dict[str, Any]) -> Scope:
 def headers_of(params: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
     """The request's headers, of the parameters that CGI has for them (RFC 3875 §4.1)."""
     headers = []
-    known = _known.get
+    look_up = known.get
     for name, value in params.items():
-        header = known(name)
+        header = look_up(name)
         if header is None:
-            header = _header(name)
+            header = header_of(name)
         if header:
             headers.append((header, value.encode("latin-1")))
     return headers
 
 
-def _header(name: str) -> bytes:
+def header_of(name: str) -> bytes:
     """The header that a parameter was, or b""."""
     if name.startswith("HTTP_"):
         header = name[5:].replace("_", "-").lower().encode("latin-1")
     else:
         header = _WITHOUT_PREFIX.get(name, _NO_HEADER)
-    if len(_known) < _MOST_KNOWN and len(name) <= _LONGEST_KNOWN:
-        _known[name] = header
+    if len(known) < _MOST_KNOWN and len(name) <= _LONGEST_KNOWN:
+        known[name] = header
     return header
 
 

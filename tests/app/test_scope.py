@@ -64,12 +64,12 @@ def test_headers() -> None:
 
 
 def test_names_of_headers_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scopes, "_known", {})
+    monkeypatch.setattr(scopes, "known", {})
     for number in range(1_100):
         scope_of(**{f"HTTP_X_{number}": "1"})
     scope_of(**{"HTTP_" + "X" * 100: "1"})
-    assert len(scopes._known) <= 1_000
-    assert max(map(len, scopes._known)) <= 100
+    assert len(scopes.known) <= 1_000
+    assert max(map(len, scopes.known)) <= 100
 
 
 @pytest.mark.parametrize(
