@@ -100,7 +100,7 @@ class Call:
 
     __slots__ = (
         "_application", "_cut", "_dispatcher", "_excess", "_exchange", "_finished", "_head", "_left", "_limit",
-        "_lines", "_over", "_rejected", "_requested", "_sent", "_started", "scope",
+        "_lines", "_over", "_rejected", "_requested", "_sent", "_started", "head_only", "scope",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,7 @@ class Call:
         exchange: AsyncExchange,
     ) -> None:
         self.scope = scope
+        self.head_only = scope["method"] == "HEAD"  # no byte of a body is wanted
         self._application = application
         self._dispatcher = dispatcher
         self._exchange = exchange
@@ -281,11 +282,6 @@ class Call:
         if head is None or head.length is None or self.head_only or not head.has_body:
             return 0
         return head.length - self._sent
-
-    @property
-    def head_only(self) -> bool:
-        """No byte of a body is wanted."""
-        return bool(self.scope["method"] == "HEAD")
 
     def _result(self, *, complete: bool) -> Result:
         head = self._head

@@ -96,7 +96,8 @@ class LinkExchange:
     @property
     def is_free(self) -> bool:
         """See `AsyncExchange.is_free`."""
-        return self.link.out.is_free(self)
+        out = self.link.out
+        return out.is_quiet or out.is_free(self)
 
     async def drain(self) -> None:
         """See `AsyncExchange.drain`."""
@@ -114,7 +115,11 @@ class LinkExchange:
             self.fail(result)
             return
         link = self.link
-        self._finish(_COMPLETE)
+        if self._body is not None or self._waiters is not None:
+            self._finish(_COMPLETE)
+        else:
+            self.over, self.ended = True, _COMPLETE
+            self.cancel_at = _NEVER
         link.out.write(link.connection.end(self.id, 0, data))
         link.driver.over(self, result, complete=result.complete)
         link.finish(self)

@@ -21,23 +21,30 @@ def starter(loop: asyncio.AbstractEventLoop) -> Start:
 
 
 class _Starter:
-    """Eager tasks for Python 3.11: a new task asks the loop to call its first step soon, and that is called now."""
+    """Eager tasks for Python 3.11, as later ones have them: a new task asks the loop to call its first step soon, and
+    that is called now; only one that waits then is registered as one that runs (`asyncio.all_tasks`).
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._attributes = vars(loop)
+        self._registry: dict[str, Any] = vars(asyncio.tasks._all_tasks)  # type: ignore[assignment,attr-defined] # of 3.11
         self._step: Callable[[], object] = _nothing
         self._context: Context | None = None
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """See `starter`."""
-        self._attributes["call_soon"] = self._take  # before the class's own, which is untouched for everybody else
+        # Before what their classes have, which is untouched for everybody else.
+        self._attributes["call_soon"] = self._take
+        self._registry["add"] = _ignore
         try:
             task = asyncio.Task(coroutine, loop=self._loop)
         finally:
-            del self._attributes["call_soon"]
+            del self._attributes["call_soon"], self._registry["add"]
         assert self._context is not None
         self._context.run(self._step)
+        if not task.done():
+            asyncio.tasks._register_task(task)
         return task
 
     def _take(self, step: Callable[[], object], *, context: Context) -> None:
@@ -46,3 +53,7 @@ class _Starter:
 
 def _nothing() -> None:
     """Stands for no step."""
+
+
+def _ignore(task: object) -> None:
+    """A task is not registered yet."""

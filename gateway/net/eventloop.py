@@ -77,6 +77,7 @@ class EventDriver:
         timeouts: Timeouts,
         row: SharedRow,
         gate: Gate,
+        queue_timeout: float,
         overdue: Overdue,
         most: int,
         patience: float,
@@ -96,6 +97,7 @@ class EventDriver:
         self._new_connection = new_connection
         self._handler = handler
         self._gate = gate
+        self._may_turn_away = queue_timeout > 0
         self._overdue = overdue
         self._most = most
         self._patience = patience
@@ -106,10 +108,10 @@ class EventDriver:
         self._running: set[LinkExchange] = set()
         self._waiting: deque[LinkExchange] = deque()  # requests on links that had others already, while it is full
         self._parked: set[Link] = set()  # links that wait for this worker to have room
-        self._leaving = False
+        self.is_leaving = False
         self._cut_off = _NEVER  # when what runs is ended, on leaving
         self._cut = False  # that was done
-        self._due = _NEVER
+        self.next_look = _NEVER
         self._timer: asyncio.TimerHandle | None = None
 
     # -- from its start to its end -------------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ class EventDriver:
         self._epoll.close()
 
     def _end_if_done(self) -> None:
-        if self._leaving and not self._links and not self._running:
+        if self.is_leaving and not self._links and not self._running:
             self.loop.stop()
 
     # -- sources: listeners, the kept queue, the control channel ------------------------------------------------------
@@ -147,7 +149,7 @@ class EventDriver:
 
     def _take(self) -> None:
         for fd, _ in self._epoll.poll(0):
-            if self._leaving or self.is_full:
+            if self.is_leaving or self.is_full:
                 return
             if fd in self._acceptor:
                 self._accept(fd)
@@ -207,8 +209,9 @@ class EventDriver:
             self._handler.refuse(head.status, head.reason, exchange)  # type: ignore[union-attr]
             self.returned(exchange)
             return
-        exchange.waited = self._gate.waited(exchange.link.stream, head.params)
-        if self._turn_away(exchange, head):
+        link = exchange.link
+        exchange.waited = self._gate.waited(link.stream, head.params)
+        if (self._may_turn_away or exchange.ended or link.stale or not link.kept) and self._turn_away(exchange, head):
             self.returned(exchange)
             return
         if self._overdue.earliest:
@@ -251,13 +254,13 @@ class EventDriver:
         exchange.call = exchange.task = None  # which know of it: the collector need not come for that
         if self.is_full and len(running) == self._most - 1:
             self.loop.call_soon(self._make_room)  # not now: one task cannot start another eagerly
-        if self._leaving:
+        if self.is_leaving:
             self._end_if_done()
 
     def _fill(self) -> None:
         """As much runs as may: take nothing more."""
         self.is_full = True
-        if not self._leaving:
+        if not self.is_leaving:
             self._take_off()
 
     def _make_room(self) -> None:
@@ -266,7 +269,7 @@ class EventDriver:
             self.begin(self._waiting.popleft())
         if self.is_full:
             return
-        if not self._leaving:
+        if not self.is_leaving:
             self._take_on()
         parked, self._parked = self._parked, set()
         for link in parked:
@@ -280,8 +283,6 @@ class EventDriver:
 
     def keep(self, link: Link) -> bool:
         """See `link.Driver`."""
-        if not self._leaving:
-            return True
         if not self._hand_on(link):
             link.close()
         return False
@@ -297,8 +298,8 @@ class EventDriver:
 
     def due(self, when: float) -> None:
         """See `link.Driver`."""
-        if when < self._due:
-            self._due = when
+        if when < self.next_look:
+            self.next_look = when
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.loop.call_later(max(_SHORTEST, when - time.monotonic()), self._look)
@@ -317,7 +318,7 @@ class EventDriver:
     def _look(self) -> None:
         """Do what is due."""
         self._timer = None
-        self._due = _NEVER
+        self.next_look = _NEVER
         now = time.monotonic()
         if self._acceptor.resumes and now >= self._acceptor.resumes:
             self._acceptor.resumes = 0.0
@@ -344,7 +345,7 @@ class EventDriver:
             self._take_off()
         if not handing_on:
             self._kept = None
-        self._leaving = True
+        self.is_leaving = True
         # See `blocking`: what this worker alone may have been woken for, and what nobody else will come for.
         if self._kept is not None:
             self._adopt(self._kept)

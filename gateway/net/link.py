@@ -34,6 +34,8 @@ class Driver(Protocol):
     board: SharedBoard
     max_body: int
     is_full: bool  # no further request may run now
+    is_leaving: bool
+    next_look: float  # when it will look at all links (time.monotonic)
 
     def due(self, when: float) -> None:
         """Look at all links at this time (time.monotonic) at the latest."""
@@ -57,7 +59,7 @@ class Driver(Protocol):
         """A link has a request that may not run now."""
 
     def keep(self, link: Link) -> bool:
-        """Say whether an idle link is to stay; False where this worker leaves, and the link is another's by now."""
+        """Say whether an idle link is to stay, as this worker leaves; False where it is another's by now, or closed."""
 
     def forget(self, link: Link) -> None:
         """A link is closed."""
@@ -145,7 +147,8 @@ class Link:
         assert type(head) is RequestHead or type(head) is RequestRefused
         self._in_head = self.discarding = False
         self.deadline = _NEVER
-        exchange = self._admit(head)
+        exchange = self._admit(head) if head.id > 1 else LinkExchange(self, head)
+        self.exchanges[head.id] = exchange
         exchange.body_ended = True
         self.driver.begin(exchange)
 
@@ -236,7 +239,8 @@ class Link:
             self._last = True
         if not self.exchanges:
             self.settle()
-        self.go_on_reading()
+        if not self._reading:
+            self.go_on_reading()
 
     def fail(self, exchange: LinkExchange) -> None:
         """The answer to a request is over, and not whole: end it so that the front-end sees it.
@@ -290,8 +294,9 @@ class Link:
         self._settling = not self.out.is_empty
         if self._settling or self.closed:
             return
-        keep = not (self._last or self.connection.closing)
-        if not self.connection.idle:
+        connection = self.connection
+        keep = not (self._last or connection.closing)
+        if not connection.idle:
             self.lingering, self.discarding = not keep, keep
             if not keep:
                 self.stream.end_sending()
@@ -301,9 +306,12 @@ class Link:
                 self._wait(_LINGER_SECONDS)
         elif keep:
             self.discarding = False
-            if self.driver.keep(self):
+            driver = self.driver
+            if not driver.is_leaving or driver.keep(self):
                 self.kept = True
-                self._wait(self.driver.timeouts.keepalive)
+                self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
+                if deadline < driver.next_look:
+                    driver.due(deadline)
         else:
             self.close()
 

@@ -34,13 +34,14 @@ _Turn = tuple["LinkExchange", "asyncio.Future[None]"]
 class Outbox:
     """Holds about a slice for each request, whatever the front-end reads."""
 
-    __slots__ = ("_data", "_is_shared", "_link", "_send", "_turns", "deadline", "slice")
+    __slots__ = ("_data", "_is_shared", "_link", "_send", "_turns", "deadline", "is_quiet", "slice")
 
     def __init__(self, link: Link) -> None:
         self.slice = _SLICE
         self.deadline = _NEVER  # when the front-end has to have taken something
         self._link = link
         self._send = link.stream.socket.send
+        self.is_quiet = True  # nobody waits, and nobody may have to
         self._data = bytearray()
         self._turns: deque[_Turn] | None = None  # once somebody has to wait
         self._is_shared = False
@@ -56,6 +57,7 @@ class Outbox:
         HAProxy 2.6 reads nothing more while one client has not taken what was read for it.
         """
         self._is_shared = True
+        self.is_quiet = False
         self.slice = _SMALL_SLICE
         self._link.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SMALL_SLICE)
 
@@ -78,6 +80,7 @@ class Outbox:
         if sent < len(data):
             if not link.closed:
                 self._data += memoryview(data)[sent:]
+                self.is_quiet = False
                 link.driver.loop.add_writer(link.stream.fd, self._flush)
                 self._wait_for_reader()
         elif self._turns:
@@ -103,6 +106,7 @@ class Outbox:
             self.deadline = _NEVER
             self._link.driver.loop.remove_writer(self._link.stream.fd)
             self._give_turn()
+            self.is_quiet = not (self._turns or self._is_shared)
             self._link.flushed()
 
     def _wait_for_reader(self) -> None:
@@ -178,3 +182,4 @@ class Outbox:
             if not turn.done():
                 turn.set_result(None)
                 return
+        self.is_quiet = not (self._data or self._is_shared)

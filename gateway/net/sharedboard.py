@@ -26,24 +26,27 @@ class SharedBoard:
         self._row = row
         self._running: dict[object, tuple[Mapping[str, Any], str, int]] = {}
         self._shown: object = None
+        self._begin = row.begin
+        self._end = row.end
         self.accepted = row.accepted
         self.shed = row.shed
         self.gone = row.gone
 
     def begin(self, request: object, environ: Mapping[str, Any], host: str) -> None:
         """See `Board.begin`."""
-        self._running[request] = environ, host, time.monotonic_ns()
-        if len(self._running) == 1:
+        running = self._running
+        running[request] = environ, host, time.monotonic_ns()
+        if len(running) == 1:
             self._shown = request
-            self._row.begin(environ, host)
+            self._begin(environ, host)
 
     def end(self, request: object, label: int, status: int, waited: float | None) -> None:
         """See `Board.end`."""
         found = self._running.pop(request, None)
         if not self._running:
-            self._row.end(label, status, waited)
+            self._end(label, status, waited)
         elif request is self._shown:
-            self._row.end(label, status, waited)
+            self._end(label, status, waited)
             self._shown, oldest = next(iter(self._running.items()))
             self._row.go_on(*oldest)
         else:

@@ -49,7 +49,7 @@ def test_what_need_not_wait_is_done_at_once(loop: asyncio.AbstractEventLoop) -> 
 
     def begin(start: Start) -> bool:
         task = start(work())
-        return task.done() and done == [task]
+        return task.done() and done == [task] and not asyncio.all_tasks(loop)
 
     assert within(loop, begin) is True
 
@@ -65,6 +65,7 @@ def test_what_waits_goes_on_as_a_task(loop: asyncio.AbstractEventLoop) -> None:
 
     def begin(start: Start) -> asyncio.Task[None]:
         task = start(work())
+        assert asyncio.all_tasks(loop) == {task}
         assert done == []
         assert VARIABLE.get() == ""
         return task
