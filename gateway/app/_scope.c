@@ -10,14 +10,15 @@
 
 #include <string.h>
 
+#include "../protocol/_decode.h"
 #include "../protocol/_optional.h"
 
 #define LONGEST_NUMBER 18 /* digits */
 
 /* Parameters that are asked for; from PROXY on they must not be there. */
 enum {
-    METHOD, PROTOCOL, URI, HOST, PORT, NEEDED, QUERY = NEEDED, NAME, SCRIPT, INFO, HTTPS, REQUEST_SCHEME, LENGTH, TYPE,
-    ADDRESS, REMOTE_PORT, PROXY, HTTP_LENGTH, HTTP_TYPE, TRANSFER_ENCODING, PARAMS
+    METHOD, PROTOCOL, URI, HOST, PORT, NEEDED, QUERY = NEEDED, NAME, SCRIPT, INFO, SECURE, FRONT_SCHEME, LENGTH, TYPE,
+    ADDRESS, CLIENT_PORT, PROXY, HTTP_LENGTH, HTTP_TYPE, TRANSFER_ENCODING, PARAMS
 };
 static const char *const PARAM_NAMES[PARAMS] = {
     "REQUEST_METHOD", "SERVER_PROTOCOL", "REQUEST_URI", "HTTP_HOST", "SERVER_PORT", "QUERY_STRING", "SERVER_NAME",
@@ -34,6 +35,7 @@ static const char *const TEXT_NAMES[TEXTS] = {"wsgi.url_scheme", "wsgi.input_ter
 
 typedef struct {
     PyObject *params[PARAMS], *keys[KEYS], *texts[TEXTS];
+    Names names;
 } State;
 
 static int is_text(PyObject *value, const char *text)
@@ -90,11 +92,11 @@ static int find_params(const State *state, PyObject *params, PyObject **found)
 /* The scheme, borrowed; NULL where only Python interprets it. */
 static PyObject *scheme_of(const State *state, PyObject *const *found)
 {
-    int secure = is_text(found[REQUEST_SCHEME], "https");
-    if (is_filled(found[HTTPS])) {
-        if (is_text(found[HTTPS], "on"))
+    int secure = is_text(found[FRONT_SCHEME], "https");
+    if (is_filled(found[SECURE])) {
+        if (is_text(found[SECURE], "on"))
             secure = 1;
-        else if (!is_text(found[HTTPS], "off"))
+        else if (!is_text(found[SECURE], "off"))
             return NULL;
     }
     return state->texts[secure ? S_HTTPS : S_HTTP];
@@ -219,7 +221,7 @@ static PyObject *scope_of(const State *state, PyObject *base, PyObject *params, 
         PyDict_SetItem(scope, keys[K_HEADERS], headers) < 0 || set(scope, keys[K_PATH], path_of(found[INFO])) < 0 ||
         set(scope, keys[K_RAW_PATH], raw_path_of(found[URI])) < 0 ||
         set(scope, keys[K_QUERY], PyUnicode_AsLatin1String(found[QUERY])) < 0 ||
-        set(scope, keys[K_CLIENT], pair(found[ADDRESS], number_of(found[REMOTE_PORT]))) < 0 ||
+        set(scope, keys[K_CLIENT], pair(found[ADDRESS], number_of(found[CLIENT_PORT]))) < 0 ||
         set(scope, keys[K_SERVER], pair(found[NAME], number_of(found[PORT]))) < 0 ||
         set(scope, keys[K_EXTENSIONS], extensions_of(state, params)) < 0)
         Py_CLEAR(scope);
@@ -248,7 +250,7 @@ static PyObject *usual(PyObject *module, PyObject *const *args, Py_ssize_t count
         return NULL;
     if (!is_usual || size < 0 || size > PyLong_AsLongLong(args[2]) || (site = site_of(args[1], found)) == NULL ||
         (scheme = scheme_of(state, found)) == NULL || version_of(state, found[PROTOCOL]) == NULL ||
-        !is_capital(found[METHOD]) || (found[REMOTE_PORT] != NULL && number_of(found[REMOTE_PORT]) < 0))
+        !is_capital(found[METHOD]) || (found[CLIENT_PORT] != NULL && number_of(found[CLIENT_PORT]) < 0))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     const int has_length = is_filled(found[LENGTH]);
     if (complete(state, args[0], found, scheme, site) < 0)
@@ -261,7 +263,41 @@ static PyObject *usual(PyObject *module, PyObject *const *args, Py_ssize_t count
     return has_length ? Py_BuildValue("(NOL)", scope, site, size) : Py_BuildValue("(NOO)", scope, site, Py_None);
 }
 
+/* whole(data, own, limits, hosts, max_body, base, known, header_of) -> (keep_conn, params, (scope, site, size)), or None
+ * where data is not one whole FastCGI request of ID 1 without a body, or not a usual one. */
+static PyObject *whole(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    State *state = PyModule_GetState(module);
+    Shape shape;
+    Limits limits;
+    Params params;
+    if (count != 8 || !PyBytes_Check(args[0]) || !PyArg_ParseTuple(args[2], "nnn", &limits.params_size,
+                                                                     &limits.params_count, &limits.name_size)) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "needed: data, own, limits, hosts, max_body, base, known, header_of");
+        return NULL;
+    }
+    const byte *data = (const byte *)PyBytes_AsString(args[0]);
+    const Py_ssize_t size = PyBytes_Size(args[0]);
+    if (!find_shape(data, size, &shape) || !shape.complete || shape.end != size)
+        return Py_NewRef(Py_None);
+    const Piece block = {data + PARAMS_AT, shape.block_size};
+    const int done = decode_block(&state->names, decode_pairs, block, args[1], &limits, 0, &params);
+    if (done != 1 || !params.plain) {
+        clear_params(&params);
+        return done < 0 ? NULL : Py_NewRef(Py_None);
+    }
+    PyObject *rest[] = {params.params, args[3], args[4], args[5], args[6], args[7]};
+    PyObject *found = usual(module, rest, 6);
+    if (found == NULL || found == Py_None) {
+        clear_params(&params);
+        return found;
+    }
+    return Py_BuildValue("(NNN)", PyBool_FromLong(shape.keep_conn), params.params, found);
+}
+
 static PyMethodDef methods[] = {
+    {"whole", (PyCFunction)(void (*)(void))whole, METH_FASTCALL, "A whole request, decoded, and its scope."},
     {"usual", (PyCFunction)(void (*)(void))usual, METH_FASTCALL, "The scope of a request without anything unusual."},
     {NULL, NULL, 0, NULL}};
 
@@ -278,7 +314,14 @@ static int initialise(PyObject *module)
     State *state = PyModule_GetState(module);
     if (is_wanted() < 0 || fill(state->params, PARAM_NAMES, PARAMS) < 0 || fill(state->keys, KEY_NAMES, KEYS) < 0)
         return -1;
-    return fill(state->texts, TEXT_NAMES, TEXTS);
+    return fill(state->texts, TEXT_NAMES, TEXTS) < 0 ? -1 : fill_names(&state->names);
+}
+
+static void release(void *module)
+{
+    State *state = PyModule_GetState(module);
+    if (state != NULL)
+        clear_names(&state->names);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, initialise}, {0, NULL}};
@@ -289,6 +332,7 @@ static struct PyModuleDef definition = {
     .m_size = sizeof(State),
     .m_methods = methods,
     .m_slots = slots,
+    .m_free = release,
 };
 
 PyMODINIT_FUNC PyInit__scope(void)

@@ -5,6 +5,17 @@ from typing import Any
 
 from gateway.app.routing import Known
 
+def whole(
+    data: bytes,
+    own: dict[str, Any],
+    limits: tuple[int, int, int],
+    hosts: dict[str, dict[str, Known]],
+    max_body: int,
+    base: dict[str, Any],
+    known: dict[str, bytes],
+    header_of: Callable[[str], bytes],
+    /,
+) -> tuple[bool, dict[str, Any], tuple[dict[str, Any], Known, int | None]] | None: ...
 def usual(
     params: dict[str, Any],
     hosts: dict[str, dict[str, Known]],

@@ -12,15 +12,20 @@ from gateway.app.asgi import AsyncExchange, Call, Log, refuse
 from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
 from gateway.app.lifespan import Lifespan
-from gateway.app.routing import Router, Site
+from gateway.app.routing import Known, Router, Site
 from gateway.app.scope import BASE, header_of, known, scope_of
-from gateway.protocol.events import RequestHead
+from gateway.protocol.events import Limits, RequestHead
 
 try:
     importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
-    from gateway.app._scope import usual
+    from gateway.app import _scope
 except ImportError:  # not built for this interpreter, or not wanted
-    usual = None  # type: ignore[assignment]
+    _scope = None  # type: ignore[assignment]
+
+_LIMITS = Limits()
+
+Usual = tuple[dict[str, Any], Known, int | None]  # scope, what is bound, and the length of the body, if that is known
+Whole = tuple[bool, dict[str, Any], Usual]  # whether the connection is to be kept, the environ, and what is usual of it
 
 
 class AsyncDispatcher:
@@ -42,13 +47,14 @@ class AsyncDispatcher:
         self.log = log
         self._router = Router(entries, own=len(self.base), **options)
         self.max_body = self._router.max_body
-        self._usual = usual if self._router.port_from == "server" else None
-        self._router.notes_hosts = self._usual is not None
         self._lifespans = {
             id(site.application): Lifespan(site.name, site.application, log)
             for _, site in entries
             if site.application is not None
         }
+        self._c = _scope if self._router.port_from == "server" else None
+        self._router.notes_hosts = self._c is not None
+        self._limits = _LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size
 
     @property
     def lifespans(self) -> tuple[Lifespan, ...]:
@@ -58,23 +64,33 @@ class AsyncDispatcher:
     def handle(self, head: RequestHead, exchange: AsyncExchange) -> Call | None:
         """What is to be run for a request; None where it is answered without any application. Raises nothing."""
         params = head.params
-        found = None
-        if self._usual is not None and head.plain and not head.repeats:
-            found = self._usual(params, self._router.hosts, self.max_body, BASE, known, header_of)
-        if found is not None:
-            scope, site, size = found
-            application = site.application
-            exchange.begin(params, site.host, site.label)
-        else:
-            try:
-                bound, host, size = self._router.route(head)
-            except Rejected as error:
-                self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
-                return None
-            assert bound.application is not None
-            application = bound.application
-            exchange.begin(params, host, bound.label)
-            scope = scope_of(params)
+        if self._c is not None and head.plain and not head.repeats:
+            usual = self._c.usual(params, self._router.hosts, self.max_body, BASE, known, header_of)
+            if usual is not None:
+                return self._call(usual, params, exchange)
+        try:
+            site, host, size = self._router.route(head)
+        except Rejected as error:
+            self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
+            return None
+        assert site.application is not None
+        return self._call((scope_of(params), Known(site.application, "", site.label, host, ""), size), params, exchange)
+
+    def whole(self, data: bytes) -> Whole | None:
+        """Make a scope of a FastCGI request of ID 1 that is whole, without body, and usual in all; None otherwise."""
+        if self._c is None:
+            return None
+        hosts, most = self._router.hosts, self.max_body
+        found: Whole | None = self._c.whole(data, self.base, self._limits, hosts, most, BASE, known, header_of)
+        return found
+
+    def handle_whole(self, whole: Whole, exchange: AsyncExchange) -> Call:
+        """What is to be run for it."""
+        return self._call(whole[2], whole[1], exchange)
+
+    def _call(self, usual: Usual, params: dict[str, Any], exchange: AsyncExchange) -> Call:
+        scope, (application, _, label, host, _), size = usual
+        exchange.begin(params, host, label)
         state = self._lifespans[id(application)].state
         if state is not None:
             scope["state"] = state.copy()

@@ -11,8 +11,14 @@ from gateway.app.wsgi import Result
 from gateway.net.bodybuffer import BodyBuffer
 from gateway.protocol.events import RequestHead, RequestRefused
 
+try:
+    from gateway.protocol.twin import encode_answer
+except ImportError:  # not built for this interpreter, or not wanted
+    from gateway.protocol.records import encode_answer
+
 if TYPE_CHECKING:
     from gateway.app.asgi import Call
+    from gateway.app.asyncdispatch import Whole
     from gateway.net.accesslog import Began
     from gateway.net.link import Link
 
@@ -25,13 +31,17 @@ class LinkExchange:
 
     __slots__ = (
         "_body", "_came", "_waiters", "aborted", "began", "body_deadline", "body_ended", "call", "cancel_at",
-        "cancelled", "ended", "head", "id", "label", "link", "over", "pause", "reported", "sent", "since", "task",
-        "waited",
+        "cancelled", "ended", "head", "id", "keep_conn", "label", "link", "over", "params", "pause", "reported", "sent",
+        "since", "task", "unread", "waited", "whole",
     )  # fmt: skip
 
-    def __init__(self, link: Link, head: RequestHead | RequestRefused) -> None:
-        self.head = head
-        self.id = head.id
+    def __init__(self, link: Link, request_id: int, params: dict[str, Any], keep_conn: bool) -> None:
+        self.id = request_id
+        self.params = params
+        self.keep_conn = keep_conn
+        self.head: RequestHead | RequestRefused | None = None  # None for one that came whole: see `whole`
+        self.whole: Whole | None = None  # what was made of one that came whole, and
+        self.unread = b""  # its bytes, of which the connection does not know
         self.ended = ""
         self.cancelled = False
         self.aborted = False  # by the front-end, which wants no answer (FastCGI 1.0 §5.4)
@@ -120,7 +130,10 @@ class LinkExchange:
         else:
             self.over, self.ended = True, _COMPLETE
             self.cancel_at = _NEVER
-        link.out.write(link.connection.end(self.id, 0, data))
+        if self.unread:
+            link.out.write(encode_answer(1, data))
+        else:
+            link.out.write(link.connection.end(self.id, 0, data))
         link.driver.over(self, result, complete=result.complete)
         link.finish(self)
 

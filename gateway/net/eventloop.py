@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gateway.app.asgi import Call, refuse
+from gateway.app.asyncdispatch import Whole
 from gateway.app.wsgi import Result
 from gateway.net.acceptor import Acceptor, IpAddress
 from gateway.net.accesslog import AccessLog
@@ -31,7 +32,7 @@ from gateway.net.orders import GO_ON, LEAVE, Control
 from gateway.net.overdue import Overdue
 from gateway.net.sharedboard import SharedBoard, SharedRow
 from gateway.net.stream import Stream
-from gateway.protocol.events import Connection, RequestHead
+from gateway.protocol.events import Connection, RequestHead, RequestRefused
 
 _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stops
 _CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is sent to nobody
@@ -41,6 +42,10 @@ _SHORTEST = 0.02  # seconds between two looks at the clock
 _NEVER = float("inf")
 
 
+def _never(data: bytes) -> None:
+    """SCGI has a request a connection: nothing is to be gained there."""
+
+
 class Handler(Protocol):
     """What answers requests (`app.asyncdispatch.AsyncDispatcher`)."""
 
@@ -48,6 +53,12 @@ class Handler(Protocol):
 
     def handle(self, head: RequestHead, exchange: LinkExchange, /) -> Call | None:
         """What is to be run for a request; None where it has been answered."""
+
+    def handle_whole(self, whole: Whole, exchange: LinkExchange, /) -> Call:
+        """The same for one of which `whole` has made something."""
+
+    def whole(self, data: bytes, /) -> Whole | None:
+        """What is made of a whole and usual FastCGI request; None where `data` is not that."""
 
     def refuse(self, status: int, reason: str, exchange: LinkExchange, /) -> None:
         """Answer without any application."""
@@ -77,6 +88,7 @@ class EventDriver:
         timeouts: Timeouts,
         row: SharedRow,
         gate: Gate,
+        protocol: str,
         queue_timeout: float,
         overdue: Overdue,
         most: int,
@@ -90,6 +102,7 @@ class EventDriver:
         self.timeouts = timeouts
         self.board = SharedBoard(row)
         self.max_body = handler.max_body
+        self.whole = handler.whole if protocol == "fastcgi" else _never
         self.is_full = False
         self._epoll = select.epoll()  # for the listeners and the kept queue; the loop watches it
         self._acceptor = Acceptor(listeners, self._epoll, allowed)
@@ -204,28 +217,32 @@ class EventDriver:
             self._fill()
         if self._access is not None:
             exchange.began = self._access.begin()
-        head = exchange.head
-        if type(head) is not RequestHead:
-            self._handler.refuse(head.status, head.reason, exchange)  # type: ignore[union-attr]
+        head, link = exchange.head, exchange.link
+        if type(head) is RequestRefused:
+            self._handler.refuse(head.status, head.reason, exchange)
             self.returned(exchange)
             return
-        link = exchange.link
-        exchange.waited = self._gate.waited(link.stream, head.params)
-        if (self._may_turn_away or exchange.ended or link.stale or not link.kept) and self._turn_away(exchange, head):
+        exchange.waited = self._gate.waited(link.stream, exchange.params)
+        if (self._may_turn_away or exchange.ended or link.stale or not link.kept) and self._turn_away(exchange):
             self.returned(exchange)
             return
         if self._overdue.earliest:
             exchange.since = time.monotonic()
             self.due(exchange.since + self._overdue.earliest)
-        exchange.call = call = self._handler.handle(head, exchange)
+        if exchange.whole is not None:
+            call: Call | None = self._handler.handle_whole(exchange.whole, exchange)
+        else:
+            assert type(head) is RequestHead
+            call = self._handler.handle(head, exchange)
         if call is None:
             self.returned(exchange)
-        else:
-            task = self._start(call.run())
-            if exchange in self._running:
-                exchange.task = task
+            return
+        exchange.call = call
+        task = self._start(call.run())
+        if exchange in self._running:
+            exchange.task = task
 
-    def _turn_away(self, exchange: LinkExchange, head: RequestHead) -> bool:
+    def _turn_away(self, exchange: LinkExchange) -> bool:
         """Do without the application what is not worth running any more."""
         link = exchange.link
         if exchange.ended or (not link.kept and self.has_left(link)):
@@ -235,7 +252,7 @@ class EventDriver:
         stale, link.stale = link.stale, False
         if stale or self._gate.is_too_old(exchange.waited):
             self.board.shed()
-            refuse(exchange, 503, head_only=head.params.get("REQUEST_METHOD") == "HEAD", retry_after=_RETRY_AFTER)
+            refuse(exchange, 503, head_only=exchange.params.get("REQUEST_METHOD") == "HEAD", retry_after=_RETRY_AFTER)
             return True
         return False
 
@@ -243,9 +260,7 @@ class EventDriver:
         """See `link.Driver`."""
         self.board.end(exchange, exchange.label, result.status, exchange.waited)
         if self._access is not None and exchange.began is not None:
-            head = exchange.head
-            params = head.params if isinstance(head, RequestHead) else {}
-            self._access.write(exchange.began, params, result, complete=complete)
+            self._access.write(exchange.began, exchange.params, result, complete=complete)
 
     def returned(self, exchange: LinkExchange) -> None:
         """See `link.Driver`."""

@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from gateway import log
+from gateway.app.asyncdispatch import Whole
 from gateway.app.wsgi import Result
 from gateway.net.asyncexchange import LinkExchange
 from gateway.net.conversation import Timeouts
@@ -36,6 +37,9 @@ class Driver(Protocol):
     is_full: bool  # no further request may run now
     is_leaving: bool
     next_look: float  # when it will look at all links (time.monotonic)
+
+    def whole(self, data: bytes) -> Whole | None:
+        """What is made of a whole and usual request; None where `data` is not that."""
 
     def due(self, when: float) -> None:
         """Look at all links at this time (time.monotonic) at the latest."""
@@ -69,8 +73,8 @@ class Link:
     """A connection, and its requests by their ID."""
 
     __slots__ = (
-        "_eof", "_in_head", "_last", "_reading", "_receive", "_settling", "closed", "connection", "deadline",
-        "discarding", "driver", "exchanges", "kept", "lingering", "multiplexes", "out", "stale", "stream",
+        "_eof", "_in_head", "_is_clean", "_last", "_reading", "_receive", "_settling", "closed", "connection",
+        "deadline", "discarding", "driver", "exchanges", "kept", "lingering", "multiplexes", "out", "stale", "stream",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, connection: Connection, driver: Driver, *, kept: bool, stale: bool) -> None:
@@ -86,6 +90,7 @@ class Link:
         self.closed = False
         self.deadline = _NEVER
         self.out = Outbox(self)
+        self._is_clean = True  # the connection has nothing under way
         self._in_head = False  # a part of a head has been read
         self._last = False  # to be closed when its requests are over
         self._eof = False
@@ -115,7 +120,7 @@ class Link:
     @property
     def is_between_requests(self) -> bool:
         """Nothing of a request has been read, and nothing of one is still to come: others can serve it as well."""
-        return self.out.is_empty and self.connection.idle and self.connection.between_requests
+        return not self.exchanges and self.out.is_empty and self.connection.idle and self.connection.between_requests
 
     def read(self) -> None:
         """Read what has come, and do what it asks."""
@@ -129,6 +134,10 @@ class Link:
         except OSError:
             data = b""
         if data:
+            if self._is_clean and not self.exchanges and (found := self.driver.whole(data)) is not None:
+                self._begin_whole(data, found)
+                return
+            self._catch_up()
             events = self.connection.receive_data(data)
             if own := self.connection.data_to_send():
                 self._multiplex()  # who asks whether that may be
@@ -142,13 +151,28 @@ class Link:
         else:
             self._end()
 
+    def _begin_whole(self, data: bytes, found: Whole) -> None:
+        """A usual request has come at once, on a connection that has no other, and needs none of its states."""
+        self.deadline = _NEVER
+        exchange = self.exchanges[1] = LinkExchange(self, 1, found[1], found[0])
+        exchange.body_ended = True
+        exchange.whole = found
+        exchange.unread = data
+        self.driver.begin(exchange)
+
+    def _catch_up(self) -> None:
+        """Let the connection know of a request that came whole, for more is to be done with it than to answer it."""
+        self._is_clean = False
+        if (exchange := self.exchanges.get(1)) is not None and exchange.unread:
+            self.connection.receive_data(exchange.unread)
+            exchange.unread = b""
+
     def _begin(self, head: Event) -> None:
         """A whole request has come at once, on a connection that has no other."""
         assert type(head) is RequestHead or type(head) is RequestRefused
         self._in_head = self.discarding = False
         self.deadline = _NEVER
-        exchange = self._admit(head) if head.id > 1 else LinkExchange(self, head)
-        self.exchanges[head.id] = exchange
+        exchange = self._admit(head)
         exchange.body_ended = True
         self.driver.begin(exchange)
 
@@ -173,7 +197,9 @@ class Link:
             self._look_at_rest()
 
     def _admit(self, head: RequestHead | RequestRefused) -> LinkExchange:
-        exchange = self.exchanges[head.id] = LinkExchange(self, head)
+        params, keep_conn = (head.params, head.keep_conn) if type(head) is RequestHead else ({}, False)
+        exchange = self.exchanges[head.id] = LinkExchange(self, head.id, params, keep_conn)
+        exchange.head = head
         if head.id > 1 and not self.multiplexes:
             self._multiplex()
         return exchange
@@ -214,6 +240,7 @@ class Link:
     def _end(self) -> None:
         """The front-end sends no more. One that half-closes after the body still reads its answer."""
         self.stop()
+        self._catch_up()
         self._eof = self._last = True
         events = self.connection.receive_eof()
         if not self.exchanges:
@@ -235,7 +262,7 @@ class Link:
         if self.closed:
             return
         del self.exchanges[exchange.id]
-        if type(exchange.head) is not RequestHead or not exchange.head.keep_conn:
+        if not exchange.keep_conn:
             self._last = True
         if not self.exchanges:
             self.settle()
@@ -248,6 +275,7 @@ class Link:
         All requests of the connection end by an abort, so it waits for a moment in which there is no other. Where that
         does not come soon, END_REQUEST has to do, which HAProxy 2.6 shows only where there is a Content-Length.
         """
+        self._catch_up()
         if exchange.aborted:
             self._end_alone(exchange, 0)
         else:
@@ -305,7 +333,8 @@ class Link:
             else:
                 self._wait(_LINGER_SECONDS)
         elif keep:
-            self.discarding = False
+            self.discarding = self._in_head = False
+            self._is_clean = self._is_clean or connection.between_requests
             driver = self.driver
             if not driver.is_leaving or driver.keep(self):
                 self.kept = True

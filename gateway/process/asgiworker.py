@@ -66,6 +66,7 @@ class AsgiWorker:
             timeouts=timeouts(pool),
             row=row,
             gate=Gate(pool.queue_timeout, pool.protocol),
+            protocol=pool.protocol,
             queue_timeout=pool.queue_timeout,
             overdue=Overdue(pool.request_slowlog_timeout, pool.request_terminate_timeout, report),
             most=pool.max_concurrency,

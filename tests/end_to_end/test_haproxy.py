@@ -100,7 +100,6 @@ def test_client_that_leaves_costs_no_other_request(haproxy: Balanced) -> None:
             assert fetch(haproxy.port, "/hello").text == "Hello\n"
         haproxy.settings.open_gate("g")
         assert other.result().text == "held\n"
-    assert connections(haproxy.settings.socket) == 1
 
 
 def test_exception_after_the_first_byte_is_a_visible_truncation(haproxy: Balanced) -> None:

@@ -1,0 +1,43 @@
+"""What a router notes of hosts for a quick way, within bounds."""
+
+from __future__ import annotations
+
+from gateway.app import routing
+from gateway.app.routing import Router, Site
+from gateway.protocol.events import RequestHead, Role
+from gateway.settings import Binding
+from tests.app.memory import NGINX, answering
+
+
+def router(*bindings: Binding) -> Router:
+    made = Router([(binding, Site("it", answering([b"x"]))) for binding in bindings], own=0)
+    made.notes_hosts = True
+    return made
+
+
+def route(made: Router, **params: str) -> None:
+    made.route(RequestHead(1, Role.RESPONDER, True, NGINX | params, []))
+
+
+def test_host_whose_paths_have_one_binding_is_noted() -> None:
+    made = router(Binding())
+    route(made, SERVER_NAME="")
+    known = made.hosts["a.example:8080"]["8080"]
+    assert (known.name, known.host, known.server_name) == ("it", "a.example", "a.example")
+
+
+def test_host_with_paths_and_requests_without_a_host_are_not() -> None:
+    made = router(Binding(), Binding(hostname="a.example", path="/hello"))
+    route(made)
+    route(made, HTTP_HOST="")
+    assert made.hosts == {}
+
+
+def test_what_is_noted_is_bounded() -> None:
+    made = router(Binding())
+    for number in range(routing._MOST_HOSTS + 10):
+        route(made, HTTP_HOST=f"h{number}.example")
+    assert len(made.hosts) <= routing._MOST_HOSTS
+    for number in range(routing._MOST_PORTS + 5):
+        route(made, SERVER_PORT=str(1000 + number))
+    assert max(map(len, made.hosts.values())) <= routing._MOST_PORTS

@@ -1,0 +1,183 @@
+"""What C makes of a usual request is what Python makes of it, and the rest it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import gateway.app
+from gateway.app import asyncdispatch
+from gateway.app.routing import Site
+from gateway.protocol import records
+from gateway.protocol.client import encode_request, encode_stdin
+from gateway.protocol.events import RequestHead, Role
+from gateway.settings import Binding
+from tests.app.asynchronous import MemoryAsyncExchange, Served, part, sending, start
+from tests.app.memory import NGINX
+from tests.compiling import compile_extension, load
+
+APP = Path(gateway.app.__file__ or "").parent
+
+
+@pytest.fixture(scope="session")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """`_scope`, compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("GATEWAY_PURE", raising=False)
+        return load("gateway.app._scope", compile_extension(APP / "_scope.c", tmp_path_factory.mktemp("scope")))
+
+
+@pytest.fixture(params=["C", "Python"])
+def side(request: pytest.FixtureRequest, extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(asyncdispatch, "_scope", extension if request.param == "C" else None)
+    name: str = request.param
+    return name
+
+
+def served(*, hosts: bool = True, **options: Any) -> Served:
+    """One application; where `hosts` is true, what is bound to the host of NGINX is known by an earlier request."""
+    made = Served(sending(start(), part(b"x")), **options)
+    if hosts:
+        assert made.call(MemoryAsyncExchange()) is not None
+    return made
+
+
+def head_of(served: Served, params: dict[str, str]) -> RequestHead:
+    environ = served.dispatcher.base | NGINX | params
+    return RequestHead(1, Role.RESPONDER, True, environ, [], plain=True)
+
+
+USUAL: list[dict[str, str]] = [
+    {},
+    {"REQUEST_METHOD": "HEAD"},
+    {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": "3", "CONTENT_TYPE": "text/x"},
+    {"QUERY_STRING": "a=%20", "REQUEST_URI": "/hello?a=%20"},
+    {"PATH_INFO": "/gr\xc3\xbc\xc3\x9fe", "REQUEST_URI": "/gr%C3%BC%C3%9Fe"},
+    {"PATH_INFO": "/\xff", "REQUEST_URI": "/\xff?\xff", "QUERY_STRING": "\xff"},
+    {"HTTPS": "on"},
+    {"HTTPS": "off"},
+    {"REQUEST_SCHEME": "https"},
+    {"SERVER_PROTOCOL": "HTTP/2.0"},
+    {"SERVER_PROTOCOL": "HTTP/1.0"},
+    {"SERVER_NAME": ""},
+    {"HTTP_COOKIE": "a=1", "HTTP_X_CUSTOM": "\xe4", "NOT_A_HEADER": "x"},
+    {"HTTP_NEVER_SEEN_BEFORE_" + "X" * 100: "long"},
+]
+UNUSUAL: list[dict[str, str]] = [
+    {"SCRIPT_NAME": "/shop", "PATH_INFO": "/cart", "REQUEST_URI": "/shop/cart"},
+    {"SCRIPT_NAME": "/hello", "PATH_INFO": ""},
+    {"REQUEST_METHOD": "get"},
+    {"SERVER_PROTOCOL": "INCLUDED"},
+    {"SERVER_PORT": "0"},
+    {"REQUEST_URI": ""},
+    {"REQUEST_URI": "http://a.example/hello"},
+    {"HTTPS": "1"},
+    {"HTTP_PROXY": "evil"},
+    {"CONTENT_LENGTH": "-1"},
+    {"CONTENT_LENGTH": "x"},
+    {"CONTENT_LENGTH": "11"},
+    {"HTTP_HOST": "b.example"},
+    {"HTTP_HOST": ""},
+    {"REMOTE_PORT": "4711 "},
+    {"REMOTE_PORT": ""},
+]
+
+
+def result(params: dict[str, str]) -> Any:
+    """What the dispatcher makes of it: the scope, or the answer."""
+    made = served(max_body=10)
+    exchange = MemoryAsyncExchange()
+    call = made.dispatcher.handle(head_of(made, params), exchange)
+    if call is None:
+        return exchange.result, exchange.answer
+    return call.scope, call._left, exchange.begun
+
+
+@pytest.mark.parametrize("params", USUAL + UNUSUAL, ids=repr)
+def test_both_make_the_same(params: dict[str, str], extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncdispatch, "_scope", None)
+    expected = result(params)
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    assert result(params) == expected
+
+
+@pytest.mark.parametrize("params", USUAL, ids=repr)
+def test_what_is_usual_is_done_in_c(params: dict[str, str], extension: ModuleType) -> None:
+    made = served(max_body=10)
+    router = made.dispatcher._router
+    router.notes_hosts = True
+    assert made.call(MemoryAsyncExchange()) is not None
+    environ = head_of(made, params).params
+    assert extension.usual(environ, router.hosts, 10, {}, {}, lambda name: b"") is not None
+
+
+@pytest.mark.usefixtures("side")
+@pytest.mark.parametrize("keep", [True, False])
+def test_whole_request(side: str, keep: bool) -> None:
+    made = served()
+    data = encode_request("fastcgi", NGINX, keep_conn=keep) + encode_stdin("fastcgi", b"")
+    found = made.dispatcher.whole(data)
+    if side == "Python":
+        assert found is None
+        return
+    assert found is not None
+    assert (found[0], found[1]["REQUEST_URI"], found[1]["gateway.pool"]) == (keep, "/hello", "main")
+    exchange = MemoryAsyncExchange()
+    asyncio.run(made.dispatcher.handle_whole(found, exchange).run())
+    assert (exchange.body, exchange.begun) == (b"x", [("a.example", 0)])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        records.encode_begin_request(1, Role.RESPONDER, 0),
+        encode_request("fastcgi", NGINX),
+        encode_request("fastcgi", NGINX) + encode_stdin("fastcgi", b"body") + encode_stdin("fastcgi", b""),
+        encode_request("fastcgi", NGINX) + encode_stdin("fastcgi", b"") * 2,
+        encode_request("fastcgi", NGINX | {"HTTP_X": "a\nb"}) + encode_stdin("fastcgi", b""),
+        encode_request("fastcgi", NGINX | {"HTTP_HOST": "other.example"}) + encode_stdin("fastcgi", b""),
+    ],
+)
+def test_what_is_not_whole_or_usual_is_left_alone(
+    data: bytes, extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    assert served().dispatcher.whole(data) is None
+
+
+def test_wrong_arguments(extension: ModuleType) -> None:
+    with pytest.raises(TypeError):
+        extension.usual({}, {})
+    with pytest.raises(TypeError):
+        extension.whole("text", {}, (1, 1, 1), {}, 0, {}, {}, None)
+    with pytest.raises(TypeError):
+        extension.whole(b"", {}, (1, 1), {}, 0, {}, {}, None)
+
+
+def test_port_of_the_host_header_is_left_to_python(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    made = Served(None, entries=[(Binding(), Site("it", sending()))], port_from="host")
+    assert made.dispatcher.whole(encode_request("fastcgi", NGINX) + encode_stdin("fastcgi", b"")) is None
+
+
+def test_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gateway.protocol.twin", None)
+    assert load("gateway.app.asyncdispatch", APP / "asyncdispatch.py")._scope is None
+
+
+def test_nothing_leaks(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    made = served()
+    data = encode_request("fastcgi", NGINX) + encode_stdin("fastcgi", b"")
+    for _ in range(100):
+        made.dispatcher.whole(data)
+    before = sys.getallocatedblocks()
+    for _ in range(10_000):
+        made.dispatcher.whole(data)
+    assert sys.getallocatedblocks() < before + 100
