@@ -111,7 +111,7 @@ def test_with_a_compiler_the_wheel_holds_the_twin_for_every_python(
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
         wheel.extractall(tmp_path / "installed")
     assert names - {inside for _, inside in expected_files()} == {
-        f"gateway/{name}.abi3.so" for name in ("net/_quick", "process/_row", "protocol/_records")
+        f"gateway/{name}.abi3.so" for name in ("app/_scope", "net/_quick", "process/_row", "protocol/_records")
     }
     script = "from gateway.protocol import fastcgi; print(fastcgi.decode_params.__module__)"
     for value, module in (("", "twin"), ("1", "records")):

@@ -25,11 +25,9 @@ class NoBoard:
     def end(self, label: int, status: int, waited: float | None) -> None:
         """Nothing to note."""
 
-    def go_on(self, environ: Mapping[str, Any], host: str, since: int) -> None:
+    def resume(self, since: int, /) -> int:
         """Nothing to note."""
-
-    def end_beside(self, label: int, status: int, waited: float | None, since: int) -> None:
-        """Nothing to note."""
+        return 0
 
     def shed(self) -> None:
         """Nothing to count."""

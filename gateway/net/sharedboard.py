@@ -12,11 +12,10 @@ from gateway.net.conversation import Board
 class SharedRow(Board, Protocol):
     """Where that is shown (`process.scoreboard.Row`)."""
 
-    def go_on(self, environ: Mapping[str, Any], host: str, since: int) -> None:
-        """Show a request that has run since `since` (time.monotonic_ns) already."""
-
-    def end_beside(self, label: int, status: int, waited: float | None, since: int) -> None:
-        """See `Board.end`, of a request that is not the one that is shown; `since` is 0 where it never ran."""
+    def resume(self, since: int, /) -> int:
+        """What is shown runs, and does so since `since` (time.monotonic_ns; 0 for what never ran): the next `end` goes by
+        that. Return what it was before.
+        """
 
 
 class SharedBoard:
@@ -47,7 +46,10 @@ class SharedBoard:
             self._end(label, status, waited)
         elif request is self._shown:
             self._end(label, status, waited)
-            self._shown, oldest = next(iter(self._running.items()))
-            self._row.go_on(*oldest)
+            self._shown, (environ, host, since) = next(iter(self._running.items()))
+            self._begin(environ, host)
+            self._row.resume(since)
         else:
-            self._row.end_beside(label, status, waited, found[2] if found is not None else 0)
+            shown = self._row.resume(found[2] if found is not None else 0)
+            self._end(label, status, waited)
+            self._row.resume(shown)

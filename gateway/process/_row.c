@@ -187,36 +187,18 @@ static PyObject *end(PyObject *object, PyObject *const *args, Py_ssize_t count)
     Py_RETURN_NONE;
 }
 
-static PyObject *show_since(Row *self, uint64_t since)
+static PyObject *resume(PyObject *object, PyObject *argument)
 {
+    Row *self = (Row *)object;
+    const uint64_t before = self->since, since = PyLong_AsUnsignedLongLong(argument);
+    if (PyErr_Occurred())
+        return NULL;
     open_row(self);
     self->words[BUSY] = 1;
     self->words[SINCE] = self->since = since;
     close_row(self);
     self->shared[self->number + 1] = 0;
-    Py_RETURN_NONE;
-}
-
-static PyObject *go_on(PyObject *object, PyObject *const *args, Py_ssize_t count)
-{
-    const uint64_t since = count == 3 ? PyLong_AsUnsignedLongLong(args[2]) : 0;
-    PyObject *done = PyErr_Occurred() ? NULL : begin(object, args, count - 1);
-    if (done == NULL)
-        return NULL;
-    Py_DECREF(done);
-    return show_since((Row *)object, since);
-}
-
-static PyObject *end_beside(PyObject *object, PyObject *const *args, Py_ssize_t count)
-{
-    Row *self = (Row *)object;
-    const uint64_t shown = self->since, since = count == 4 ? PyLong_AsUnsignedLongLong(args[3]) : 0;
-    if (PyErr_Occurred())
-        return NULL;
-    self->since = since;
-    PyObject *done = end(object, args, count - 1);
-    Py_XDECREF(done);
-    return done == NULL ? NULL : show_since(self, shown);
+    return PyLong_FromUnsignedLongLong(before);
 }
 
 /* The sum of a word of all threads that have been used. */
@@ -339,8 +321,7 @@ static void dealloc(PyObject *object)
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 static PyMethodDef methods[] = {FAST(begin),
                                 FAST(end),
-                                FAST(go_on),
-                                FAST(end_beside),
+                                {"resume", resume, METH_O, NULL},
                                 {"accepted", accepted, METH_NOARGS, NULL},
                                 {"should_share", should_share, METH_NOARGS, NULL},
                                 {"shed", shed, METH_NOARGS, NULL},

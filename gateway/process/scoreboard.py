@@ -240,25 +240,11 @@ class Row:
         words[_SEQUENCE] = sequence + 2
         self._header[self._number + 1] = 1
 
-    def go_on(self, environ: Mapping[str, Any], host: str, since: int) -> None:
-        """Show a request that has run since `since` (time.monotonic_ns) already: see `net.sharedboard`."""
-        self.begin(environ, host)
-        self._show_since(since)
-
-    def end_beside(self, label: int, status: int, waited: float | None, since: int) -> None:
-        """See `end`, of a request beside the one that is shown; `since` is 0 where it never ran."""
-        shown, self._since = self._since, since
-        self.end(label, status, waited)
-        self._show_since(shown)
-
-    def _show_since(self, since: int) -> None:
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        words[_BUSY] = 1
-        words[_SINCE] = self._since = since
-        words[_SEQUENCE] = sequence + 2
-        self._header[self._number + 1] = 0
+    def resume(self, since: int) -> int:
+        """See `net.sharedboard.SharedRow`."""
+        before, self._since = self._since, since
+        self._words[_BUSY], self._words[_SINCE], self._header[self._number + 1] = 1, since, 0
+        return before
 
     def shed(self) -> None:
         """A request was answered 503 because it has waited for too long."""
