@@ -263,7 +263,7 @@ static PyObject *usual(PyObject *module, PyObject *const *args, Py_ssize_t count
     return has_length ? Py_BuildValue("(NOL)", scope, site, size) : Py_BuildValue("(NOO)", scope, site, Py_None);
 }
 
-/* whole(data, own, limits, hosts, max_body, base, known, header_of) -> (keep_conn, params, (scope, site, size)), or None
+/* whole(own, limits, hosts, max_body, base, known, header_of, data) -> (keep_conn, params, (scope, site, size)), or None
  * where data is not one whole FastCGI request of ID 1 without a body, or not a usual one. */
 static PyObject *whole(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
@@ -271,23 +271,23 @@ static PyObject *whole(PyObject *module, PyObject *const *args, Py_ssize_t count
     Shape shape;
     Limits limits;
     Params params;
-    if (count != 8 || !PyBytes_Check(args[0]) || !PyArg_ParseTuple(args[2], "nnn", &limits.params_size,
+    if (count != 8 || !PyBytes_Check(args[7]) || !PyArg_ParseTuple(args[1], "nnn", &limits.params_size,
                                                                      &limits.params_count, &limits.name_size)) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "needed: data, own, limits, hosts, max_body, base, known, header_of");
+            PyErr_SetString(PyExc_TypeError, "needed: own, limits, hosts, max_body, base, known, header_of, data");
         return NULL;
     }
-    const byte *data = (const byte *)PyBytes_AsString(args[0]);
-    const Py_ssize_t size = PyBytes_Size(args[0]);
+    const byte *data = (const byte *)PyBytes_AsString(args[7]);
+    const Py_ssize_t size = PyBytes_Size(args[7]);
     if (!find_shape(data, size, &shape) || !shape.complete || shape.end != size)
         return Py_NewRef(Py_None);
     const Piece block = {data + PARAMS_AT, shape.block_size};
-    const int done = decode_block(&state->names, decode_pairs, block, args[1], &limits, 0, &params);
+    const int done = decode_block(&state->names, decode_pairs, block, args[0], &limits, 0, &params);
     if (done != 1 || !params.plain) {
         clear_params(&params);
         return done < 0 ? NULL : Py_NewRef(Py_None);
     }
-    PyObject *rest[] = {params.params, args[3], args[4], args[5], args[6], args[7]};
+    PyObject *rest[] = {params.params, args[2], args[3], args[4], args[5], args[6]};
     PyObject *found = usual(module, rest, 6);
     if (found == NULL || found == Py_None) {
         clear_params(&params);

@@ -6,7 +6,6 @@ from typing import Any
 from gateway.app.routing import Known
 
 def whole(
-    data: bytes,
     own: dict[str, Any],
     limits: tuple[int, int, int],
     hosts: dict[str, dict[str, Known]],
@@ -14,6 +13,7 @@ def whole(
     base: dict[str, Any],
     known: dict[str, bytes],
     header_of: Callable[[str], bytes],
+    data: bytes,
     /,
 ) -> tuple[bool, dict[str, Any], tuple[dict[str, Any], Known, int | None]] | None: ...
 def usual(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from gateway import settings
@@ -54,7 +55,17 @@ class AsyncDispatcher:
         }
         self._c = _scope if self._router.port_from == "server" else None
         self._router.notes_hosts = self._c is not None
-        self._limits = _LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size
+        self.whole = self._whole()
+
+    def _whole(self) -> Callable[[bytes], Whole | None]:
+        """What makes a scope of a FastCGI request of ID 1 that is whole, without body, and usual in all, and None of
+        everything else.
+        """
+        if self._c is None:
+            return lambda data: None
+        limits = _LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size
+        hosts, most = self._router.hosts, self.max_body
+        return functools.partial(self._c.whole, self.base, limits, hosts, most, BASE, known, header_of)
 
     @property
     def lifespans(self) -> tuple[Lifespan, ...]:
@@ -76,16 +87,8 @@ class AsyncDispatcher:
         assert site.application is not None
         return self._call((scope_of(params), Known(site.application, "", site.label, host, ""), size), params, exchange)
 
-    def whole(self, data: bytes) -> Whole | None:
-        """Make a scope of a FastCGI request of ID 1 that is whole, without body, and usual in all; None otherwise."""
-        if self._c is None:
-            return None
-        hosts, most = self._router.hosts, self.max_body
-        found: Whole | None = self._c.whole(data, self.base, self._limits, hosts, most, BASE, known, header_of)
-        return found
-
     def handle_whole(self, whole: Whole, exchange: AsyncExchange) -> Call:
-        """What is to be run for it."""
+        """What is to be run for a request of which `whole` has made that."""
         return self._call(whole[2], whole[1], exchange)
 
     def _call(self, usual: Usual, params: dict[str, Any], exchange: AsyncExchange) -> Call:

@@ -39,6 +39,7 @@ _CLIENT_LEFT = 499  # nginx's status for a request that nobody waits for; it is 
 _RETRY_AFTER = 1  # seconds, in the answer to a request that was not worth running any more
 _GRACE = 1.0  # seconds that a request may go on after its client has left, before its task is cancelled
 _SHORTEST = 0.02  # seconds between two looks at the clock
+_STAMP = "REQUEST_TIME_FLOAT"  # see `gate`
 _NEVER = float("inf")
 
 
@@ -50,15 +51,13 @@ class Handler(Protocol):
     """What answers requests (`app.asyncdispatch.AsyncDispatcher`)."""
 
     max_body: int  # bytes of the largest request body
+    whole: Callable[[bytes], Whole | None]  # makes something of a usual FastCGI request that has come whole
 
     def handle(self, head: RequestHead, exchange: LinkExchange, /) -> Call | None:
         """What is to be run for a request; None where it has been answered."""
 
     def handle_whole(self, whole: Whole, exchange: LinkExchange, /) -> Call:
         """The same for one of which `whole` has made something."""
-
-    def whole(self, data: bytes, /) -> Whole | None:
-        """What is made of a whole and usual FastCGI request; None where `data` is not that."""
 
     def refuse(self, status: int, reason: str, exchange: LinkExchange, /) -> None:
         """Answer without any application."""
@@ -222,7 +221,8 @@ class EventDriver:
             self._handler.refuse(head.status, head.reason, exchange)
             self.returned(exchange)
             return
-        exchange.waited = self._gate.waited(link.stream, exchange.params)
+        if _STAMP in exchange.params or link.stream.is_tcp:
+            exchange.waited = self._gate.waited(link.stream, exchange.params)
         if (self._may_turn_away or exchange.ended or link.stale or not link.kept) and self._turn_away(exchange):
             self.returned(exchange)
             return

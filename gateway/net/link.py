@@ -264,10 +264,21 @@ class Link:
         del self.exchanges[exchange.id]
         if not exchange.keep_conn:
             self._last = True
-        if not self.exchanges:
-            self.settle()
-        if not self._reading:
+        driver = self.driver
+        if self.exchanges:
             self.go_on_reading()
+        elif self._is_clean and self.out.is_quiet and not (self._last or driver.is_leaving):
+            self._keep(driver)  # as `settle` would find after more looks
+        else:
+            self.settle()
+            self.go_on_reading()
+
+    def _keep(self, driver: Driver) -> None:
+        """Wait for the next request."""
+        self.kept = True
+        self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
+        if deadline < driver.next_look:
+            driver.due(deadline)
 
     def fail(self, exchange: LinkExchange) -> None:
         """The answer to a request is over, and not whole: end it so that the front-end sees it.
@@ -337,10 +348,7 @@ class Link:
             self._is_clean = self._is_clean or connection.between_requests
             driver = self.driver
             if not driver.is_leaving or driver.keep(self):
-                self.kept = True
-                self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
-                if deadline < driver.next_look:
-                    driver.due(deadline)
+                self._keep(driver)
         else:
             self.close()
 

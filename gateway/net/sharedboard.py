@@ -13,8 +13,8 @@ class SharedRow(Board, Protocol):
     """Where that is shown (`process.scoreboard.Row`)."""
 
     def resume(self, since: int, /) -> int:
-        """What is shown runs, and does so since `since` (time.monotonic_ns; 0 for what never ran): the next `end` goes by
-        that. Return what it was before.
+        """What is shown runs, and does so since `since` (time.monotonic_ns; 0 for what never ran): the next `end` goes
+        by that. Return what it was before.
         """
 
 

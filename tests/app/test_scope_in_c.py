@@ -155,9 +155,9 @@ def test_wrong_arguments(extension: ModuleType) -> None:
     with pytest.raises(TypeError):
         extension.usual({}, {})
     with pytest.raises(TypeError):
-        extension.whole("text", {}, (1, 1, 1), {}, 0, {}, {}, None)
+        extension.whole({}, (1, 1, 1), {}, 0, {}, {}, None, "text")
     with pytest.raises(TypeError):
-        extension.whole(b"", {}, (1, 1), {}, 0, {}, {}, None)
+        extension.whole({}, (1, 1), {}, 0, {}, {}, None, b"")
 
 
 def test_port_of_the_host_header_is_left_to_python(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
