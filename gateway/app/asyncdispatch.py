@@ -78,20 +78,19 @@ class AsyncDispatcher:
         if self._c is not None and head.plain and not head.repeats:
             usual = self._c.usual(params, self._router.hosts, self.max_body, BASE, known, header_of)
             if usual is not None:
-                return self._call(usual, params, exchange)
+                return self.handle_usual(usual, params, exchange)
         try:
             site, host, size = self._router.route(head)
         except Rejected as error:
             self.refuse(error.status, error.reason, exchange, head_only=params.get("REQUEST_METHOD") == "HEAD")
             return None
         assert site.application is not None
-        return self._call((scope_of(params), Known(site.application, "", site.label, host, ""), size), params, exchange)
+        return self.handle_usual(
+            (scope_of(params), Known(site.application, "", site.label, host, ""), size), params, exchange
+        )
 
-    def handle_whole(self, whole: Whole, exchange: AsyncExchange) -> Call:
-        """What is to be run for a request of which `whole` has made that."""
-        return self._call(whole[2], whole[1], exchange)
-
-    def _call(self, usual: Usual, params: dict[str, Any], exchange: AsyncExchange) -> Call:
+    def handle_usual(self, usual: Usual, params: dict[str, Any], exchange: AsyncExchange) -> Call:
+        """What is to be run for a request that is usual in all: see `whole`."""
         scope, (application, _, label, host, _), size = usual
         exchange.begin(params, host, label)
         state = self._lifespans[id(application)].state

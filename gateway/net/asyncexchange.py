@@ -18,7 +18,7 @@ except ImportError:  # not built for this interpreter, or not wanted
 
 if TYPE_CHECKING:
     from gateway.app.asgi import Call
-    from gateway.app.asyncdispatch import Whole
+    from gateway.app.asyncdispatch import Usual
     from gateway.net.accesslog import Began
     from gateway.net.link import Link
 
@@ -32,15 +32,15 @@ class LinkExchange:
     __slots__ = (
         "_body", "_came", "_waiters", "aborted", "began", "body_deadline", "body_ended", "call", "cancel_at",
         "cancelled", "ended", "head", "id", "keep_conn", "label", "link", "over", "params", "pause", "reported", "sent",
-        "since", "task", "unread", "waited", "whole",
+        "since", "task", "unread", "usual", "waited",
     )  # fmt: skip
 
     def __init__(self, link: Link, request_id: int, params: dict[str, Any], keep_conn: bool) -> None:
         self.id = request_id
         self.params = params
         self.keep_conn = keep_conn
-        self.head: RequestHead | RequestRefused | None = None  # None for one that came whole: see `whole`
-        self.whole: Whole | None = None  # what was made of one that came whole, and
+        self.head: RequestHead | RequestRefused | None = None
+        self.usual: Usual | None = None  # in its place, of a request that came whole, and
         self.unread = b""  # its bytes, of which the connection does not know
         self.ended = ""
         self.cancelled = False
@@ -134,7 +134,11 @@ class LinkExchange:
             link.out.write(encode_answer(1, data))
         else:
             link.out.write(link.connection.end(self.id, 0, data))
-        link.driver.over(self, result, complete=result.complete)
+        driver = link.driver
+        if driver.is_logged:
+            driver.over(self, result, complete=result.complete)
+        else:
+            driver.board.end(self, self.label, result.status, self.waited)
         link.finish(self)
 
     def fail(self, result: Result) -> None:

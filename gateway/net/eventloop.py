@@ -15,10 +15,10 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.app.asgi import Call, refuse
-from gateway.app.asyncdispatch import Whole
+from gateway.app.asyncdispatch import Usual, Whole
 from gateway.app.wsgi import Result
 from gateway.net.acceptor import Acceptor, IpAddress
 from gateway.net.accesslog import AccessLog
@@ -56,8 +56,8 @@ class Handler(Protocol):
     def handle(self, head: RequestHead, exchange: LinkExchange, /) -> Call | None:
         """What is to be run for a request; None where it has been answered."""
 
-    def handle_whole(self, whole: Whole, exchange: LinkExchange, /) -> Call:
-        """The same for one of which `whole` has made something."""
+    def handle_usual(self, usual: Usual, params: dict[str, Any], exchange: LinkExchange, /) -> Call:
+        """The same for one of which `whole` has made that."""
 
     def refuse(self, status: int, reason: str, exchange: LinkExchange, /) -> None:
         """Answer without any application."""
@@ -115,6 +115,7 @@ class EventDriver:
         self._patience = patience
         self._kept = kept
         self._access = access
+        self.is_logged = access is not None
         self._start = starter(loop)
         self._links: dict[int, Link] = {}
         self._running: set[LinkExchange] = set()
@@ -229,8 +230,8 @@ class EventDriver:
         if self._overdue.earliest:
             exchange.since = time.monotonic()
             self.due(exchange.since + self._overdue.earliest)
-        if exchange.whole is not None:
-            call: Call | None = self._handler.handle_whole(exchange.whole, exchange)
+        if exchange.usual is not None:
+            call: Call | None = self._handler.handle_usual(exchange.usual, exchange.params, exchange)
         else:
             assert type(head) is RequestHead
             call = self._handler.handle(head, exchange)

@@ -36,6 +36,7 @@ class Driver(Protocol):
     max_body: int
     is_full: bool  # no further request may run now
     is_leaving: bool
+    is_logged: bool  # the access log has a line for each request
     next_look: float  # when it will look at all links (time.monotonic)
 
     def whole(self, data: bytes) -> Whole | None:
@@ -156,7 +157,7 @@ class Link:
         self.deadline = _NEVER
         exchange = self.exchanges[1] = LinkExchange(self, 1, found[1], found[0])
         exchange.body_ended = True
-        exchange.whole = found
+        exchange.usual = found[2]
         exchange.unread = data
         self.driver.begin(exchange)
 

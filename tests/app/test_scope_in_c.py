@@ -128,7 +128,7 @@ def test_whole_request(side: str, keep: bool) -> None:
     assert found is not None
     assert (found[0], found[1]["REQUEST_URI"], found[1]["gateway.pool"]) == (keep, "/hello", "main")
     exchange = MemoryAsyncExchange()
-    asyncio.run(made.dispatcher.handle_whole(found, exchange).run())
+    asyncio.run(made.dispatcher.handle_usual(found[2], found[1], exchange).run())
     assert (exchange.body, exchange.begun) == (b"x", [("a.example", 0)])
 
 
