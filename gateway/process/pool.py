@@ -167,8 +167,7 @@ class PoolRunner:
         self._do(self.policy.observe(load, now))
         if not (self.policy.wanted or self._workers or load.queued):
             # An ondemand pool without workers need not be looked at until a connection comes.
-            listeners = self.setups.current.listeners
-            self._pace.sleep([*(listener.socket for listener in listeners), self._kept.taking])
+            self._pace.sleep([*(each.socket for each in self.setups.current.listeners), self._kept.taking])
 
     def owns(self, pid: object) -> bool:
         """Say whether a process is a worker or zygote of this pool."""
