@@ -10,13 +10,15 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
+_NAME = "request"  # of each task: numbers would be made for all of them
+
 Start = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
 
 
 def starter(loop: asyncio.AbstractEventLoop) -> Start:
     """What starts tasks in `loop`; to be called from its callbacks, not from other tasks."""
     if sys.version_info >= (3, 12):
-        return lambda coroutine: asyncio.Task(coroutine, loop=loop, eager_start=True)
+        return lambda coroutine: asyncio.Task(coroutine, loop=loop, name=_NAME, eager_start=True)
     return _Starter(loop).start
 
 
@@ -38,7 +40,7 @@ class _Starter:
         self._attributes["call_soon"] = self._take
         self._registry["add"] = _ignore
         try:
-            task = asyncio.Task(coroutine, loop=self._loop)
+            task = asyncio.Task(coroutine, loop=self._loop, name=_NAME)
         finally:
             del self._attributes["call_soon"], self._registry["add"]
         assert self._context is not None
