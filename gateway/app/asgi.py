@@ -98,10 +98,17 @@ def refuse(exchange: AsyncExchange, status: int, *, head_only: bool = False, ret
 class Call:
     """One request while its application runs, and its answer."""
 
-    __slots__ = (
-        "_application", "_cut", "_dispatcher", "_excess", "_exchange", "_finished", "_head", "_left", "_limit",
-        "_lines", "_over", "_rejected", "_requested", "_sent", "_started", "head_only", "scope",
-    )  # fmt: skip
+    # What most requests leave as it is costs them nothing by standing here.
+    _requested = False  # the application has got the last of the body
+    _cut = False  # that ended before it was whole
+    _rejected: Rejected | None = None  # for a body that is too large
+    _head: Head | None = None  # shared with other answers that have the same
+    _lines = b""  # of it, with what the gateway adds
+    _started = False  # the head has been sent
+    _finished = False  # the application has sent the last part
+    _over = False  # the answer is over, well or badly
+    _excess = False  # it was more than its Content-Length
+    _sent = 0  # bytes of its body
 
     def __init__(
         self,
@@ -118,16 +125,6 @@ class Call:
         self._exchange = exchange
         self._left = size  # bytes of the request's body; None where nobody has said how many
         self._limit = dispatcher.max_body
-        self._requested = False  # the application has got the last of it
-        self._cut = False  # it ended before it was whole
-        self._rejected: Rejected | None = None  # for a body that is too large
-        self._head: Head | None = None  # shared with other answers that have the same
-        self._lines = b""  # of it, with what the gateway adds
-        self._started = False  # the head has been sent
-        self._finished = False  # the application has sent the last part
-        self._over = False  # the answer is over, well or badly
-        self._excess = False  # it was more than its Content-Length
-        self._sent = 0  # bytes of its body
 
     async def run(self) -> None:
         """Answer. Raises nothing but GeneratorExit: what the application does wrong is logged and answered."""

@@ -29,38 +29,34 @@ _NEVER = float("inf")
 class LinkExchange:
     """Body pieces in, framed answer out, with limits on both."""
 
-    __slots__ = (
-        "_body", "_came", "_waiters", "aborted", "began", "body_deadline", "body_ended", "call", "cancel_at",
-        "cancelled", "ended", "head", "id", "keep_conn", "label", "link", "over", "params", "pause", "reported", "sent",
-        "since", "task", "unread", "usual", "waited",
-    )  # fmt: skip
+    # What most requests leave as it is costs them nothing by standing here.
+    ended = ""
+    cancelled = False
+    aborted = False  # by the front-end, which wants no answer (FastCGI 1.0 §5.4)
+    over = False  # the answer has been ended
+    body_ended = False  # the end of the body has come
+    reported = False  # as slow
+    label = 0  # of the request's host, once that is known
+    since = 0.0  # time.monotonic() when it began to run
+    sent = 0  # bytes of the answer
+    pause = 0.0  # seconds before more of it is sent
+    cancel_at = body_deadline = _NEVER
+    waited: float | None = None  # seconds that it has waited before
+    began: Began | None = None  # for the access log
+    call: Call | None = None
+    task: asyncio.Task[None] | None = None
+    head: RequestHead | RequestRefused | None = None
+    usual: Usual | None = None  # in its place, of a request that came whole, and
+    unread = b""  # its bytes, of which the connection does not know
+    _body: BodyBuffer | None = None  # once there is one
+    _came = 0  # bytes of the body
+    _waiters: list[asyncio.Future[None]] | None = None
 
     def __init__(self, link: Link, request_id: int, params: dict[str, Any], keep_conn: bool) -> None:
         self.id = request_id
         self.params = params
         self.keep_conn = keep_conn
-        self.head: RequestHead | RequestRefused | None = None
-        self.usual: Usual | None = None  # in its place, of a request that came whole, and
-        self.unread = b""  # its bytes, of which the connection does not know
-        self.ended = ""
-        self.cancelled = False
-        self.aborted = False  # by the front-end, which wants no answer (FastCGI 1.0 §5.4)
-        self.over = False  # the answer has been ended
-        self.label = 0  # of the request's host, once that is known
-        self.since = 0.0  # time.monotonic() when it began to run
-        self.waited: float | None = None  # seconds that it has waited before
-        self.began: Began | None = None  # for the access log
-        self.call: Call | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.sent = 0  # bytes of the answer
-        self.pause = 0.0  # seconds before more of it is sent
-        self.reported = False  # as slow
-        self.cancel_at = self.body_deadline = _NEVER
         self.link = link
-        self.body_ended = False  # the end of the body has come
-        self._body: BodyBuffer | None = None  # once there is one
-        self._came = 0  # bytes of the body
-        self._waiters: list[asyncio.Future[None]] | None = None
 
     # -- for the application's side ------------------------------------------------------------------------------------
 

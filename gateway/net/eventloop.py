@@ -196,8 +196,9 @@ class EventDriver:
         self._links[stream.fd] = link
         link.deadline = time.monotonic() + patience
         self.due(link.deadline)
-        link.start()
-        link.read()
+        link.read()  # most have come with a request, and end with its answer
+        if link not in self._parked:
+            link.start()
 
     def forget(self, link: Link) -> None:
         """See `link.Driver`."""
