@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from gateway.app.body import RequestBody
-from gateway.app.dispatch import Dispatcher, Known, Site
+from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
+from gateway.app.routing import Known
 from gateway.app.wsgi import Raised, Response
 from gateway.settings import Binding
 from tests.app.memory import NGINX, MemoryExchange, Served, answering
@@ -20,7 +21,7 @@ APPLICATION = answering([b"answer"])
 def noting(*bindings: Binding, application: Callable[..., Any] | None = APPLICATION) -> Served:
     """A dispatcher that notes hosts."""
     served = Served(entries=[(binding, Site("it", application, label=3)) for binding in bindings])
-    served.dispatcher.notes_hosts = True
+    served.dispatcher.router.notes_hosts = True
     return served
 
 
@@ -28,7 +29,7 @@ def test_a_host_is_known_after_its_first_request() -> None:
     served = noting(Binding(hostname="*.example"))
     served.ask(HTTP_HOST="A.example.:8080", SERVER_NAME="")
     known = Known(APPLICATION, "it", 3, "a.example", "A.example.")
-    assert served.dispatcher.hosts == {"A.example.:8080": {"8080": known}}
+    assert served.dispatcher.router.hosts == {"A.example.:8080": {"8080": known}}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_a_host_is_known_after_its_first_request() -> None:
 def test_a_host_with_paths_is_not(bindings: tuple[Binding, ...]) -> None:
     served = noting(*bindings)
     assert served.ask().status == 200
-    assert served.dispatcher.hosts == {}
+    assert served.dispatcher.router.hosts == {}
 
 
 @pytest.mark.parametrize("bound", ["*", "*.example", "a.example"])
@@ -52,26 +53,26 @@ def test_whatever_binds_all_paths(bound: str, port: int | str) -> None:
         Binding(hostname=bound, port=port), Binding(hostname="b.example"), Binding(hostname="*.b.example", path="/x")
     )
     served.ask()
-    assert list(served.dispatcher.hosts) == ["a.example:8080"]
+    assert list(served.dispatcher.router.hosts) == ["a.example:8080"]
 
 
 def test_a_request_without_host_and_an_application_that_is_not_there() -> None:
     served = noting(Binding())
     served.ask(HTTP_HOST=None)
-    assert served.dispatcher.hosts == {}
+    assert served.dispatcher.router.hosts == {}
     served = noting(Binding(), application=None)
     assert served.ask().status == 503
-    assert served.dispatcher.hosts == {}
+    assert served.dispatcher.router.hosts == {}
 
 
 def test_what_is_known_is_bounded() -> None:
     served = noting(Binding())
     for number in range(2_500):
         served.ask(HTTP_HOST=f"host{number}.example")
-        assert len(served.dispatcher.hosts) <= 1_000
+        assert len(served.dispatcher.router.hosts) <= 1_000
     for port in range(1, 100):
         served.ask(SERVER_PORT=str(port))
-        assert len(served.dispatcher.hosts[NGINX["HTTP_HOST"]]) <= 16
+        assert len(served.dispatcher.router.hosts[NGINX["HTTP_HOST"]]) <= 16
 
 
 def going_on(outcome: Any) -> tuple[MemoryExchange, list[str], Any]:
