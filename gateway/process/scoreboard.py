@@ -139,8 +139,6 @@ def _whole_pages(size: int) -> int:
 class Slot:
     """The worker's side: the rows of its threads."""
 
-    rows: tuple[Row, ...]
-
     def __init__(self, fd: int, index: int, layout: Layout) -> None:
         header = memoryview(mmap.mmap(fd, layout.header)).cast("Q")
         view = memoryview(mmap.mmap(fd, layout.slot, offset=layout.start(index)))
