@@ -347,11 +347,13 @@ def test_process_that_lighttpd_spawns(place: Path) -> None:
     )
     script.chmod(0o755)
     settings = Settings(place, {}, ASGI)
-    with front("lighttpd", place, front_configuration("lighttpd", settings, port, bin_path=str(script)), port):
+    configuration = front_configuration("lighttpd", settings, port, bin_path=str(script))
+    with front("lighttpd", place, configuration, port) as lighttpd:
         wait_until(lambda: fetch(port, "/hello").text == "Hello\n")
         assert fetch(port, "/state").text == "from the lifespan"
-    [pid] = pids(settings, "startup")
-    wait_until(lambda: not alive(pid))
+        [pid] = pids(settings, "startup")
+        lighttpd.signal(signal.SIGTERM)
+        wait_until(lambda: not alive(pid))  # before the test's own end ends whatever is left
     assert pids(settings, "shutdown") == [pid]
 
 
