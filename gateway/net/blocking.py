@@ -13,7 +13,7 @@ import math
 import select
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from gateway import log
@@ -27,7 +27,7 @@ from gateway.net.kept import KeptQueue
 from gateway.net.mover import Mover
 from gateway.net.orders import GO_ON, LEAVE, Control
 from gateway.net.peers import NEVER, Peer, Peers
-from gateway.net.quick import ENDED, NO_LOOK, STALE, Outcome, QuickMaker, QuickWay
+from gateway.net.quick import ENDED, NO_LOOK, STALE, Outcome, QuickMaker
 from gateway.net.stream import Stream, unix_stream
 from gateway.protocol.events import BodyEnd, Connection, Event, RequestHead, RequestRefused, Violation
 from gateway.protocol.fastcgi import FastCGIConnection
@@ -103,33 +103,29 @@ class Driver:
                 self._look_at_the_clock()
         self._epoll.close()
 
-    def _wait(self) -> Iterable[tuple[int, int]]:
-        """The descriptors for which something has come, up to the next deadline."""
+    def _wait(self) -> Sequence[tuple[int, int]]:
+        """The descriptors for which something has come, up to the next deadline, but for what goes the quick way."""
         patience = -1.0 if self._peers.expiry == NEVER else max(0.0, self._peers.expiry - self._now)
-        if self._quick is not None and not (self._leaving or self._peers.fresh):
-            return self._wait_quickly(self._quick, patience)
-        events = self._epoll.poll(patience, _MOST_EVENTS)
+        if self._quick is None or self._leaving or self._peers.fresh:
+            found: Sequence[Any] = self._epoll.poll(patience, _MOST_EVENTS)
+        else:
+            milliseconds = -1 if patience < 0 else math.ceil(patience * 1000)
+            found = self._quick.wait(self._epoll.fileno(), milliseconds, len(self._peers))
         self._now = time.monotonic()
-        if len(events) > 1:
-            self._peers.share(events, self._board)
-        return events
+        if not isinstance(found, list):
+            self._go_on_with(*found)
+            return ()
+        if len(found) > 1:
+            self._peers.share(found, self._board)
+        return found
 
-    def _wait_quickly(self, quick: QuickWay, patience: float) -> Sequence[tuple[int, int]]:
-        """The same, while requests go the quick way: nothing of them is seen here."""
-        milliseconds = -1 if patience < 0 else math.ceil(patience * 1000)
-        found = quick.wait(self._epoll.fileno(), milliseconds, len(self._peers))
-        self._now = time.monotonic()
-        if isinstance(found, list):
-            if len(found) > 1:
-                self._peers.share(found, self._board)
-            return found
-        fd, outcome = found
+    def _go_on_with(self, fd: int, outcome: Outcome) -> None:
+        """Do what the quick way has left to be done with a connection, one of the peers or just accepted."""
         peer = self._peers.get(fd) or self._welcome(unix_stream(fd), self._timeouts.head, stale=outcome is STALE)
         if outcome is STALE:
-            self._serve(peer)
+            self._look_at(peer)
         else:
             self._go_on(peer, outcome)
-        return ()
 
     # -- sources: listeners, the kept queue, the control channel ------------------------------------------------------
 
@@ -151,7 +147,7 @@ class Driver:
         stale = self._board.accepted()
         stream = self._acceptor.admit(*accepted)
         if stream is not None:
-            self._serve(self._welcome(stream, self._timeouts.head, stale=stale))
+            self._look_at(self._welcome(stream, self._timeouts.head, stale=stale))
         return True
 
     def _rest(self, error: OSError) -> None:
@@ -166,7 +162,7 @@ class Driver:
         if handed is not None:
             stream, had_request = handed
             patience = self._timeouts.keepalive if had_request else self._timeouts.head
-            self._serve(self._welcome(stream, patience, kept=had_request))
+            self._look_at(self._welcome(stream, patience, kept=had_request))
 
     def _welcome(self, stream: Stream, patience: float, *, kept: bool = False, stale: bool = False) -> Peer:
         peer = Peer(stream, self._new_connection(), time.monotonic() + patience, kept=kept, stale=stale)
@@ -182,11 +178,15 @@ class Driver:
 
     # -- one connection -----------------------------------------------------------------------------------------------
 
+    def _look_at(self, peer: Peer) -> None:
+        """Do what a connection asks, if anything has come on it."""
+        self._take(peer, peer.stream.receive_now())
+
     def _serve(self, peer: Peer) -> None:
         """Read what has come on a connection and do what it asks."""
         stream = peer.stream
         if self._quick is None or not peer.quick:
-            self._take(peer, stream.receive_now())
+            self._look_at(peer)
             return
         if self._peers.fresh:
             self._peers.hand_on_fresh(peer)
@@ -367,7 +367,7 @@ class Driver:
 
     def _expire(self, peer: Peer, now: float) -> None:
         """Close a connection whose time is over, unless its bytes came while another request kept the worker busy."""
-        self._serve(peer)
+        self._look_at(peer)
         if self._peers.get(peer.stream.fd) is peer and now >= peer.deadline:
             self._peers.close(peer)
 
