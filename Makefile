@@ -58,9 +58,9 @@ programs:
 
 # uWSGI is built from source; where that fails, the comparison names it and goes on without.
 benchmarks/.venv/peers.stamp: Makefile
-	@echo "installing uWSGI, gunicorn, uvicorn and Flask into benchmarks/.venv"
+	@echo "installing gateway, uWSGI, gunicorn, uvicorn and Flask into benchmarks/.venv"
 	@$(PYTHON) -m venv benchmarks/.venv
-	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check gunicorn flask uvicorn uvloop httptools
+	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check . gunicorn flask uvicorn uvloop httptools
 	@benchmarks/.venv/bin/python -m pip install --quiet --disable-pip-version-check uwsgi || echo "uWSGI cannot be built here" >&2
 	@touch $@
 

@@ -37,7 +37,7 @@ def load(application: settings.Application) -> Application:
     webpy.production()
     try:
         found = _find(application)
-        if application.interface == WSGI and _is_asynchronous(found):
+        if application.interface == WSGI and is_asynchronous(found):
             raise LoadError('it is an ASGI application, and interface is "wsgi": leave interface out')
     except LoadError as error:
         raise LoadError(f"application {name_of(application)!r}: {error}", error.traceback) from error.__cause__
@@ -53,11 +53,11 @@ def name_of(application: settings.Application) -> str:
 def interface_of(found: Application, application: settings.Application) -> str:
     """How a loaded application is called: "wsgi" or "asgi"."""
     if application.interface == "auto":
-        return ASGI if _is_asynchronous(found) else WSGI
+        return ASGI if is_asynchronous(found) else WSGI
     return application.interface
 
 
-def _is_asynchronous(found: Application) -> bool:
+def is_asynchronous(found: Application) -> bool:
     """Say whether it is a coroutine function, or an instance with one for its __call__: Starlette, FastAPI, Django's
     ASGIHandler.
     """
