@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "../app/_environ.h"
+#include "../protocol/_again.h"
 #include "../protocol/_decode.h"
 #include "../protocol/_frame.h"
 
@@ -46,6 +47,7 @@ typedef struct {
     double queue_timeout;
     int is_logged;
     byte *in, *out;
+    Last last;
     int *listeners; /* on Unix sockets */
     Py_ssize_t listener_count;
     Mark *marks; /* by descriptor */

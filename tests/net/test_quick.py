@@ -286,6 +286,27 @@ def test_any_parameters(sides: tuple[Side, Side], data: st.DataObject) -> None:
     compare(sides, encode_request("fastcgi", params, keep_conn=data.draw(st.booleans())) + stdin())
 
 
+ALIKE = st.dictionaries(
+    st.sampled_from(["HTTP_A", "HTTP_B", "HTTP_COOKIE", "QUERY_STRING", "PATH_INFO", "HTTP_HOST", "HTTPS"]),
+    st.sampled_from(["", "a", "ab", "/x", "on", "a\nb", "x" * 127, "x" * 128, "x" * 17_000]),
+    max_size=5,
+)  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None)
+@given(requests=st.lists(ALIKE, min_size=2, max_size=6))
+def test_requests_that_are_like_those_before_them(sides: tuple[Side, Side], requests: list[dict[str, str]]) -> None:
+    """What was decoded of one is used for the next, as far as it is the same."""
+    answers: list[list[Answer]] = []
+    for side in sides:
+        answers.append([])
+        for params in requests:
+            with Front(side.path) as front:
+                front.send(encode_request("fastcgi", NGINX | params) + stdin())
+                answers[-1].append(front.answer())
+    assert answers[0] == answers[1]
+
+
 def test_repeated_parameters(sides: tuple[Side, Side]) -> None:
     for name in ("REQUEST_METHOD", "HTTP_HOST", "HTTP_ACCEPT", "HTTP_X_NEW"):
         block = records.encode_params([*NGINX.items(), (name, "one"), (name, "two")])
