@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -393,3 +395,21 @@ def test_a_small_head_may_come_in_pieces_after_whole_ones(sides: tuple[Side, Sid
                 front.send(request[:100])
                 front.send(request[100:])
                 assert front.answer().complete
+
+
+def test_many_requests_leave_nothing_behind(sides: tuple[Side, Side]) -> None:
+    def serve(count: int) -> int:
+        for number in range(count):
+            with Front(sides[1].path) as front:
+                front.ask(keep=True, PATH_INFO="/mirror", HTTP_A=str(number % 7))
+                front.ask(b"body", keep=True, PATH_INFO="/reading")
+                front.ask(keep=True, PATH_INFO="/headers-4")
+                front.ask(PATH_INFO="/start_late")
+        sides[1].running.log.clear()
+        sides[1].running.board.ended.clear()
+        sides[1].running.board.begun.clear()
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    counts = [serve(100) for _ in range(6)]
+    assert counts[-1] - counts[2] < 300  # blocks: fewer than one a connection

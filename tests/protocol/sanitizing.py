@@ -1,4 +1,4 @@
-"""Runs the tests of this folder, and then the long comparison, with the twin compiled under ASan and UBSan.
+"""Runs the tests of what is in C, and then the long comparison, with all of it compiled under ASan and UBSan.
 
 python -m tests.protocol.sanitizing [SECONDS] [--only-differential]
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 
+TESTS = ("tests/protocol", "tests/net/test_quick.py", "tests/process/test_scoreboard.py")
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     if "--only-differential" not in arguments:
         commands.insert(
             0,
-            ["pytest", "-q", "tests/protocol", "-k", "not million and not sanitizers and not memory and not allocated"],
+            ["pytest", "-q", *TESTS, "-k", "not million and not sanitizers and not memory and not allocated"],
         )
     for command in commands:
         done = subprocess.run([sys.executable, "-m", *command], env=environment)
