@@ -19,9 +19,9 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> type:
         return found
 
 
-@pytest.fixture(scope="module", params=["ordinary", "quick"], autouse=True)
+@pytest.fixture(scope="module", params=["ordinary", "quick"])
 def way(request: pytest.FixtureRequest, extension: type) -> Iterator[str]:
-    """Which way requests go meanwhile where a driver has both."""
+    """Which way requests go meanwhile where a driver has both: for the modules that use it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(quick, "Quick", extension if request.param == "quick" else None)
         yield request.param

@@ -19,6 +19,8 @@ from tests.app.memory import answering
 from tests.net.driving import PATIENT, Front, Running, driving, echo, head, stdin, whole
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("way")
+
 HASTY = Timeouts(head=1.0, body=1.0, response=1.0, keepalive=1.0)
 GET_VALUES = records.encode_record(records.GET_VALUES, 0, records.encode_params([("FCGI_MPXS_CONNS", "")]))
 VALUES = records.encode_record(records.GET_VALUES_RESULT, 0, records.encode_params([("FCGI_MPXS_CONNS", "0")]))

@@ -21,6 +21,8 @@ from gateway.protocol.fastcgi import FastCGIConnection
 from tests.net.driving import ABORT, PATIENT, Board, Front, driving, echo, head, stdin, whole
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("way")
+
 CUT = bytes(records.HEADER_SIZE)  # the record of version 0 that shows a failure
 
 

@@ -16,6 +16,8 @@ from gateway.net.stream import Stream
 from tests.net.driving import ABORT, Front, driving, hello, whole
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.fixture(params=["unix", "tcp"])
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[Stream, socket.socket]]:

@@ -20,6 +20,8 @@ from tests.net.driving import Front, Running, driving, echo, hello, listening, s
 from tests.net.driving import head as head_of
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("way")
+
 ROOT = Path(__file__).parents[2]
 
 

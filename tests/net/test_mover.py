@@ -16,6 +16,8 @@ from gateway.net.mover import SHORTEST, Mover
 from tests.net.driving import Front, driving, head, stdin, whole
 from tests.waiting import wait_until
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 @pytest.fixture
 def kept() -> Iterator[KeptQueue]:

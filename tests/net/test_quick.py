@@ -29,11 +29,6 @@ Start = Callable[..., Any]
 PLAIN = [("Content-Type", "text/plain")]
 
 
-@pytest.fixture(scope="module")
-def way() -> None:
-    """Both ways are compared here."""
-
-
 class Chunk(bytes):
     """What is bytes, but not exactly."""
 
