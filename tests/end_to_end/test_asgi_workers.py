@@ -277,7 +277,7 @@ def test_what_does_not_end_is_cut_on_leaving(place: Path) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("keepalive", [0, 16])
+@pytest.mark.parametrize(("front_name", "keepalive"), [("nginx", 0), ("nginx", 16), ("lighttpd", 0)])
 def test_reloads_under_load_lose_nothing(place: Path, front_name: str, keepalive: int) -> None:
     rate, seconds = 200, 10
     posts = [
