@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "../protocol/_again.h"
 #include "../protocol/_decode.h"
 #include "../protocol/_optional.h"
 
@@ -36,6 +37,7 @@ static const char *const TEXT_NAMES[TEXTS] = {"wsgi.url_scheme", "wsgi.input_ter
 typedef struct {
     PyObject *params[PARAMS], *keys[KEYS], *texts[TEXTS];
     Names names;
+    Last last;
 } State;
 
 static int is_text(PyObject *value, const char *text)
@@ -282,7 +284,7 @@ static PyObject *whole(PyObject *module, PyObject *const *args, Py_ssize_t count
     if (!find_shape(data, size, &shape) || !shape.complete || shape.end != size)
         return Py_NewRef(Py_None);
     const Piece block = {data + PARAMS_AT, shape.block_size};
-    const int done = decode_block(&state->names, decode_pairs, block, args[0], &limits, 0, &params);
+    const int done = decode_after(&state->names, &state->last, block, args[0], &limits, &params);
     if (done != 1 || !params.plain) {
         clear_params(&params);
         return done < 0 ? NULL : Py_NewRef(Py_None);
@@ -320,8 +322,10 @@ static int initialise(PyObject *module)
 static void release(void *module)
 {
     State *state = PyModule_GetState(module);
-    if (state != NULL)
+    if (state != NULL) {
         clear_names(&state->names);
+        free_last(&state->last);
+    }
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, initialise}, {0, NULL}};

@@ -120,8 +120,7 @@ static void quick_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     quick_clear(object);
-    forget(&self->last);
-    free(self->last.block);
+    free_last(&self->last);
     free(self->in);
     free(self->out);
     free(self->listeners);

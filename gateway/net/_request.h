@@ -122,12 +122,7 @@ static int decode_request(Quick *self, Py_ssize_t size, int trusts_stamp, Reques
         return 0;
     request->keep_conn = shape.keep_conn;
     const Piece block = {self->in + PARAMS_AT, shape.block_size};
-    int done = block.size > self->limits.params_size ? 0 : decode_again(&self->state->names, &self->last, block, &params);
-    if (done == 0) {
-        done = decode_block(&self->state->names, decode_pairs, block, self->base, &self->limits, 0, &params);
-        if (done == 1 && remember(&self->last, block, &params) < 0)
-            done = -1;
-    }
+    const int done = decode_after(&self->state->names, &self->last, block, self->base, &self->limits, &params);
     request->environ = params.params;
     return done == 1 ? complete_environ(self, &params, request, trusts_stamp) : done;
 }

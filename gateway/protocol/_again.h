@@ -17,7 +17,7 @@
 
 /* The request before: its parameters over the base, as they were sent, and these bytes. */
 typedef struct {
-    PyObject *params; /* NULL where there is none */
+    PyObject *base, *params; /* NULL where there is none */
     PyObject *roles[ROLES];
     byte *block;
     Py_ssize_t size;
@@ -25,12 +25,20 @@ typedef struct {
 
 static void forget(Last *last)
 {
+    Py_CLEAR(last->base);
     Py_CLEAR(last->params);
     last->size = 0;
 }
 
+static void free_last(Last *last)
+{
+    forget(last);
+    free(last->block);
+    last->block = NULL;
+}
+
 /* Remember what was decoded, unless it is long; -1 with an exception. */
-static int remember(Last *last, Piece block, const Params *decoded)
+static int remember(Last *last, Piece block, PyObject *base, const Params *decoded)
 {
     forget(last);
     if (block.size > LONGEST_BLOCK || !decoded->plain)
@@ -39,6 +47,7 @@ static int remember(Last *last, Piece block, const Params *decoded)
         return 0;
     if ((last->params = PyDict_Copy(decoded->params)) == NULL)
         return -1;
+    last->base = Py_NewRef(base);
     memcpy(last->block, block.text, (size_t)block.size);
     memcpy(last->roles, decoded->roles, sizeof last->roles);
     last->size = block.size;
@@ -96,11 +105,10 @@ static int follow(Names *names, Last *last, Piece block)
     return at == end && old == old_end;
 }
 
-/* As `decode_block` without repeats. */
-static int decode_again(Names *names, Last *last, Piece block, Params *to)
+static int decode_again(Names *names, Last *last, Piece block, PyObject *base, Params *to)
 {
     *to = (Params){.plain = 1};
-    if (last->params == NULL || block.size > LONGEST_BLOCK)
+    if (last->base != base || block.size > LONGEST_BLOCK)
         return 0;
     const int done = follow(names, last, block);
     if (done != 1) {
@@ -112,6 +120,20 @@ static int decode_again(Names *names, Last *last, Piece block, Params *to)
     memcpy(to->roles, last->roles, sizeof to->roles);
     to->params = PyDict_Copy(last->params);
     return to->params == NULL ? -1 : 1;
+}
+
+/* As `decode_block` without repeats. */
+static int decode_after(Names *names, Last *last, Piece block, PyObject *base, const Limits *limits, Params *to)
+{
+    int done = block.size > limits->params_size ? 0 : decode_again(names, last, block, base, to);
+    if (done != 0)
+        return done;
+    done = decode_block(names, decode_pairs, block, base, limits, 0, to);
+    if (done == 1 && remember(last, block, base, to) < 0) {
+        clear_params(to);
+        return -1;
+    }
+    return done;
 }
 
 #endif
