@@ -42,7 +42,7 @@ def test_it_serves_with_debugger_and_static_files() -> None:
             children = descendants(program.pid)
         finally:
             os.killpg(program.pid, 2)
-            program.wait(60)  # Werkzeug's reloader takes its time where others have the processors
+            program.wait()
             wait_until(lambda: not any(map(alive, children)))
 
 
