@@ -216,7 +216,7 @@ def _signals(pool: Pool, wakeups: _Wakeups, writing: socket.socket) -> Iterator[
     before = {number: signal.getsignal(number) for number in (*_STOP_SIGNALS, signal.SIGUSR1, signal.SIGALRM)}
 
     def tell(number: int, frame: object) -> None:
-        # Not by signal.set_wakeup_fd, which an event loop has for itself.
+        # The wakeup fd says the same, and earlier, but an event loop (uvloop) may have put its own in its place.
         with contextlib.suppress(BlockingIOError):
             writing.send(bytes([number]))
 
@@ -231,9 +231,13 @@ def _signals(pool: Pool, wakeups: _Wakeups, writing: socket.socket) -> Iterator[
     for number in _STOP_SIGNALS:
         signal.signal(number, stop)
     signal.signal(signal.SIGUSR1, tell)
+    # A handler in Python waits for the next bytecode: a signal that comes right before the driver begins to wait would
+    # be noticed with the next request alone.
+    wakeup_before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
     try:
         yield
     finally:
+        signal.set_wakeup_fd(wakeup_before)
         signal.setitimer(signal.ITIMER_REAL, 0)
         if wakeups.hung_up:
             for number, handler in before.items():

@@ -135,6 +135,23 @@ def test_each_module(front_name: str, place: Path, module: str, package: str) ->
         assert program.wait(10) == 3
 
 
+@pytest.mark.parametrize("module", ["fcgi", "fcgi_single"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 3)])
+def test_a_signal_that_interrupts_no_wait(place: Path, module: str, number: signal.Signals, code: int) -> None:
+    """It comes to a thread of the script's own: as where it comes right before the wait begins, no call returns early."""
+    elsewhere = (
+        "import signal, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})\n"
+    )
+    with (
+        start(place, [*NATIVE, script(place, module, on_socket(place), more=elsewhere)]) as program,
+        Front(place / "pool.sock") as front,
+    ):
+        assert int(front.ask().body) == program.pid
+        program.signal(number)
+        assert program.wait(10) == code
+
+
 def test_fork_is_a_pool_that_grows_to_maxchildren(place: Path) -> None:
     options = f"{on_socket(place)}, minSpare=1, maxSpare=2, maxChildren=3, umask=0o117"
     slow = "import time\nanswer = application\ndef application(*args):\n    time.sleep(0.3)\n    return answer(*args)\n"
