@@ -138,7 +138,7 @@ def test_each_module(front_name: str, place: Path, module: str, package: str) ->
 @pytest.mark.parametrize("module", ["fcgi", "fcgi_single"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGHUP, 3)])
 def test_a_signal_that_interrupts_no_wait(place: Path, module: str, number: signal.Signals, code: int) -> None:
-    """It comes to a thread of the script's own: as where it comes right before the wait begins, no call returns early."""
+    """It comes to a thread of the script's own: as right before the wait begins, no call returns early."""
     elsewhere = (
         "import signal, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})\n"
