@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dump": {"settings"},
     "metrics": set(),
 }
-COMMANDS = {"__init__", "__main__", "asking", "flags", "serving", "spawn", "statustable", "watching"}
+COMMANDS = {"__init__", "__main__", "commands", "asking", "flags", "serving", "spawn", "statustable", "watching"}
 
 NEVER_IN_PROTOCOL = {"socket", "select", "os", "time", "threading", "asyncio", "logging", "subprocess", "signal"}
 NEVER_IN_APP = {"socket", "select", "selectors", "asyncio", "logging", "subprocess", "signal", "multiprocessing"}

@@ -1,0 +1,90 @@
+"""`gateway front`, `up` and `dev`: a front-end's configuration, a front-end here and now, the development server."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from gateway.commands.outcome import tell
+from gateway.config import read_settings
+from gateway.settings import ConfigError
+
+_port = click.IntRange(1, 65_535)
+
+
+@click.command()
+@click.argument("name", default="")
+@click.argument("target", default="")
+@click.option(
+    "--listen", default="", metavar="HOST:PORT", help="where the front-end listens (default: the bindings' ports)"
+)
+@click.option("--pool", default="", metavar="ADDRESS", help="where the pool listens, if the settings do not say")
+@click.option("--static", default="", metavar="PATH", help="folder served as /sta/ (default: the bundled one)")
+@click.option("--user", default="", metavar="USER", help="user of the front-end's workers when root starts it")
+@click.option("--group", default="", metavar="GROUP", help="lighttpd: the group to that")
+@click.option("--run-directory", default="/run/gateway", metavar="PATH", help="nginx: for its pid and temporary files")
+@click.option("--keepalive", default=0, metavar="N", help="nginx: connections kept to each pool (default: 0)")
+@click.option("--part", is_flag=True, help="nginx: only what stands inside http { … }")
+@click.option("--bin-path", default="", metavar="COMMAND", help="lighttpd: the command by which it starts the pool")
+@click.option("--certificate", default="", metavar="FILE", help="PEM file, for TLS")
+@click.option("--certificate-key", default="", metavar="FILE", help="PEM file of its key")
+@click.option("--client-ca", default="", metavar="FILE", help="asks clients for a certificate of this authority")
+def front(name: str, target: str, pool: str, part: bool, **options: Any) -> int:
+    """Print a front-end's configuration.
+
+    NAME is nginx or lighttpd; TARGET is the settings file, or MODULE:CALLABLE, that it stands before.
+    """
+    from gateway.front.render import render
+
+    loaded = read_settings(target, {"listen": (pool,)} if pool else {})
+    tell(*loaded.problems)
+    click.echo(render(name, loaded.settings, complete=not part, **options), nl=False)
+    return 0
+
+
+@click.command()
+@click.argument("target", default="")
+@click.option("--front", default="", metavar="NAME", help="lighttpd, nginx or embedded (default: the first installed)")
+@click.option("--host", default="127.0.0.1", metavar="IP", help="address to show it at (default: 127.0.0.1)")
+@click.option("--port", default=8080, type=_port, metavar="N", help="port to show it at (default: 8080)")
+@click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
+def up(target: str, **options: Any) -> int:
+    """Serve behind a front-end, here and now.
+
+    TARGET is a settings file or MODULE:CALLABLE; without one, it is the demo. Ctrl-C stops everything.
+    """
+    from gateway.front.up import up as serve_behind_front
+
+    return serve_behind_front(target, **options)
+
+
+@click.command()
+@click.argument("target", default="")
+@click.option("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default: 127.0.0.1)")
+@click.option("--port", default=None, type=_port, metavar="N", help="port to listen on (default: $PORT, else 8080)")
+@click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
+def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
+    """Serve with debugger and reloader.
+
+    For the author of TARGET, a settings file with one application or MODULE:CALLABLE; never for visitors.
+    """
+    from gateway.app.loader import ASGI, call, interface_of, load
+    from gateway.front import development
+
+    loaded = read_settings(target, {"app_dir": app_dir} if app_dir else {})
+    settings = loaded.settings
+    if len(settings.applications) != 1:
+        count = f"{target}: {len(settings.applications)} applications can be served; name one, as MODULE:CALLABLE"
+        raise ConfigError("\n".join([*loaded.problems, count]))
+    (application,) = settings.applications
+    pool = settings.pools[application.pool]
+    sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
+    loaded_application = load(application)
+    if interface_of(loaded_application, application) == ASGI:
+        raise ConfigError("the development server runs WSGI alone: `gateway up` shows an ASGI application")
+    if pool.on_worker_start:
+        call(pool.on_worker_start, "on_worker_start")
+    return development.run(loaded_application, host=host, port=port)
