@@ -6,11 +6,10 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway import settings
 from gateway.app.answer import REASONS
-from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
 from gateway.app.environ import Rejected
@@ -22,6 +21,9 @@ from gateway.app.routing import Router
 from gateway.app.routing import Site as Site
 from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
 from gateway.protocol.events import RequestHead
+
+if TYPE_CHECKING:
+    from gateway.app.asyncdispatch import AsyncDispatcher
 
 Log = Callable[[str], None]
 
@@ -114,7 +116,7 @@ class Dispatcher:
         return refuse(exchange, status, head_only=head_only)
 
 
-AnyDispatcher = Dispatcher | AsyncDispatcher
+AnyDispatcher: TypeAlias = "Dispatcher | AsyncDispatcher"
 
 
 def build(
@@ -151,6 +153,8 @@ def build(
             except ValueError as error:
                 failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
     if interface == ASGI:
+        from gateway.app.asyncdispatch import AsyncDispatcher
+
         return AsyncDispatcher(entries, errors=errors, log=log, **options), failures
     return Dispatcher(
         entries, errors=errors, log=log, multithread=multithread, multiprocess=multiprocess, files=files, **options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -11,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from gateway import settings
-from gateway.app import flup, script, webpy
+from gateway.app import script, webpy
 from gateway.app.tracebacks import from_application
 
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
@@ -151,6 +150,8 @@ def _attribute(module: ModuleType, path: str) -> Any:
 
 
 def _nearest(name: str, owner: object) -> str:
+    import difflib
+
     names = difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1)
     return f": did you mean {names[0]!r}?" if names else ": write the name of its callable"
 
@@ -195,6 +196,8 @@ def _instantiate(application: settings.Application) -> Application:
 
 
 def _run_script(path: str) -> Application:
+    from gateway.app import flup
+
     webpy.offer_instead_of_serving()
     flup.take_the_place_of_flup(_refuse_to_serve)
     try:
@@ -208,5 +211,5 @@ def _run_script(path: str) -> Application:
     return _callable(found, f"what script {path!r} serves")
 
 
-def _refuse_to_serve(server: flup.Server) -> bool:
+def _refuse_to_serve(server: object) -> bool:
     raise RuntimeError("a pool's worker serves already: WSGIServer.run() is for the start script alone")

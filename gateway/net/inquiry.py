@@ -15,12 +15,12 @@ import json
 import os
 import select
 import socket
-import tempfile
 import time
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
 from gateway.net.acceptor import IpAddress
+from gateway.net.memory import anonymous_file
 from gateway.net.orders import GO_ON
 
 _LONGEST_MESSAGE = 4_096  # bytes
@@ -47,16 +47,10 @@ def answer(channel: socket.socket, number: int, status: Status) -> None:
 
     Raises OSError when there is no file or memory for it.
     """
-    with _anonymous_file() as file, contextlib.suppress(BlockingIOError, ConnectionError):
+    with anonymous_file("status") as file, contextlib.suppress(BlockingIOError, ConnectionError):
         file.write(json.dumps(status).encode())
         file.flush()
         socket.send_fds(channel, [json.dumps({"status": number}).encode()], [file.fileno()])
-
-
-def _anonymous_file() -> IO[bytes]:
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("gateway-status", os.MFD_CLOEXEC), "w+b")
-    return tempfile.TemporaryFile()
 
 
 class Inquirer:

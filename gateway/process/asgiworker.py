@@ -75,10 +75,3 @@ class AsgiWorker:
             access=access,
             allowed=allowed_clients(pool),
         )
-
-
-def rehearse(pool: Pool, dispatcher: AsyncDispatcher) -> None:
-    """Start the applications up, and let them shut down: what a probe does. Raises LoadError."""
-    worker = AsgiWorker(pool, dispatcher)
-    worker.start()
-    worker.end()

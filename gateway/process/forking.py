@@ -18,8 +18,9 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 from gateway.process import signals, worker, zygote
-from gateway.process.launch import Identity, die_with
+from gateway.process.launch import Identity
 from gateway.process.pool import PoolRunner
+from gateway.process.prctl import die_with
 from gateway.process.setup import Setups
 from gateway.process.signals import Order
 from gateway.process.supervisor import Master

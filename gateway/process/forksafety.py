@@ -13,7 +13,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 _SOCKET = re.compile(r"socket:\[(\d+)\]")  # what a link of /proc/PID/fd says (proc(5))
 
@@ -63,9 +62,9 @@ def _tasks() -> dict[int, str]:
     """The name of each thread of this process, by its number."""
     tasks = {}
     with contextlib.suppress(FileNotFoundError):  # no Linux; or the thread has ended meanwhile
-        for entry in Path("/proc/self/task").iterdir():
-            with contextlib.suppress(OSError):
-                tasks[int(entry.name)] = (entry / "comm").read_text().strip()
+        for number in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError), open(f"/proc/self/task/{number}/comm") as name:
+                tasks[int(number)] = name.read().strip()
     return tasks
 
 

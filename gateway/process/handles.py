@@ -12,13 +12,13 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 from gateway.net.handover import Keep, State
+from gateway.net.memory import anonymous_file
 from gateway.process.channel import ACCESS_LOG
 from gateway.process.launch import Identity, launch
 from gateway.process.limits import bound
@@ -134,7 +134,7 @@ class Zygote:
         """
         task = dataclasses.replace(task, relayed=output is not None)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, tempfile.TemporaryFile() as file:
+        with theirs, anonymous_file("task") as file:
             task.write(file)
             file.seek(0)
             try:

@@ -6,8 +6,7 @@ import functools
 import ipaddress
 from collections.abc import Callable
 
-from gateway.app.asyncdispatch import AsyncDispatcher
-from gateway.app.dispatch import AnyDispatcher
+from gateway.app.dispatch import AnyDispatcher, Dispatcher
 from gateway.net.acceptor import IpAddress
 from gateway.net.conversation import Timeouts
 from gateway.protocol.events import Connection
@@ -20,10 +19,10 @@ def connection_factory(pool: Pool, dispatcher: AnyDispatcher) -> Callable[[], Co
     """What makes the protocol side of an accepted connection. Those to ASGI applications multiplex."""
     if pool.protocol != "fastcgi":
         return functools.partial(SCGIConnection, dispatcher.base)
-    if isinstance(dispatcher, AsyncDispatcher):
-        most = pool.max_concurrency
-        return functools.partial(FastCGIConnection, dispatcher.base, multiplex=True, max_conns=most, max_reqs=most)
-    return functools.partial(FastCGIConnection, dispatcher.base)
+    if isinstance(dispatcher, Dispatcher):
+        return functools.partial(FastCGIConnection, dispatcher.base)
+    most = pool.max_concurrency
+    return functools.partial(FastCGIConnection, dispatcher.base, multiplex=True, max_conns=most, max_reqs=most)
 
 
 def timeouts(pool: Pool) -> Timeouts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import time
 from pathlib import Path
 
@@ -25,6 +24,8 @@ class Limits:
         """Draw the number of requests for a new worker, so that those of one start do not end together; 0: no limit."""
         if not self._pool.max_requests:
             return 0
+        import random  # and what it is made of: no pool without such a limit needs it
+
         return self._pool.max_requests + random.randint(0, self._pool.max_requests_jitter)
 
     def exceeded(self, worker: WorkerHandle, requests: int) -> str:

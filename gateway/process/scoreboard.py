@@ -18,7 +18,6 @@ import mmap
 import os
 import struct
 import sys
-import tempfile
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.net.handover import Keep, State
+from gateway.net.memory import anonymous_file
 
 SLOTS = 16_384  # of a generation: memory is taken by those alone that have been used
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -343,18 +343,12 @@ class Scoreboard:
 
 
 def _sealed_file(size: int) -> int:
-    fd = _anonymous_file()
+    with anonymous_file("scoreboard") as file:
+        fd = os.dup(file.fileno())
     os.ftruncate(fd, size)
     with contextlib.suppress(AttributeError):  # seals are Linux's
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return fd
-
-
-def _anonymous_file() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("gateway-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
 
 
 def _activity(data: bytes) -> Activity:

@@ -12,9 +12,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from gateway import log
-from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.dispatch import AnyDispatcher, Dispatcher, build
 from gateway.app.errors import ErrorStream
 from gateway.app.files import Files
@@ -25,13 +25,16 @@ from gateway.net.blocking import Driver
 from gateway.net.kept import KeptQueue
 from gateway.net.noboard import NoBoard
 from gateway.net.orders import GO_ON
-from gateway.process.asgiworker import AsgiWorker
 from gateway.process.foreman import Foreman
-from gateway.process.launch import become, set_dumpable, set_name
+from gateway.process.launch import become
 from gateway.process.limits import bound
+from gateway.process.prctl import set_dumpable, set_name
 from gateway.process.start import open_pool_listeners, pool_identity, working_directory
-from gateway.process.worker import driver_factory, run_threads
+from gateway.process.worker import asgi_worker, driver_factory, run_threads
 from gateway.settings import Application, Pool
+
+if TYPE_CHECKING:
+    from gateway.process.asgiworker import AsgiWorker
 
 _EXIT_TRY_AGAIN = 111
 Stop = Callable[[bool], None]  # told whether it is to count as a hang-up
@@ -100,10 +103,10 @@ def serve_until_stopped(
     with contextlib.redirect_stdout(errors), contextlib.redirect_stderr(errors), _wakeups(pool, reopen) as wakeups:
         on_start(wakeups.stop)
         sockets = [listener.socket for listener in listeners]
-        if isinstance(dispatcher, AsyncDispatcher):
-            _serve_asgi(AsgiWorker(pool, dispatcher), sockets, wakeups, access)
-        else:
+        if isinstance(dispatcher, Dispatcher):
             _serve_wsgi(pool, dispatcher, wakeups, driver_factory(pool, dispatcher, sockets, access, kept))
+        else:
+            _serve_asgi(asgi_worker(pool, dispatcher), sockets, wakeups, access)
     for listener in listeners:
         if listener.address == InheritedAddress(0):
             os.dup2(listener.socket.fileno(), 0)

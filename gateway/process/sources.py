@@ -7,8 +7,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
+
+from gateway.net.memory import anonymous_file
 
 Stamp = tuple[int, int, int]  # time of the last change in ns, size, inode
 
@@ -37,8 +38,8 @@ class Sources:
     def __init__(self, folder: str) -> None:
         """What changes from here on counts: make this before anything is imported."""
         self._folder = folder
-        self._noted, path = tempfile.mkstemp()
-        os.unlink(path)
+        with anonymous_file("sources") as file:
+            self._noted = os.dup(file.fileno())
         self._others: list[str] = []
         self._stamps: dict[str, Stamp] = {}
         self.changed()

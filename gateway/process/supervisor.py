@@ -27,9 +27,9 @@ from gateway.process.announce import Announcer
 from gateway.process.callers import Callers
 from gateway.process.console import Console
 from gateway.process.handles import Source
-from gateway.process.launch import become_subreaper
 from gateway.process.pace import milliseconds
 from gateway.process.pool import PoolRunner
+from gateway.process.prctl import become_subreaper
 from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, set_up, work_out
 from gateway.process.runner import MakeRunner, Runner
 from gateway.process.setup import Setups

@@ -18,7 +18,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,10 @@ from gateway import __version__, log
 from gateway.net.control import Caller
 from gateway.net.handover import Keep, State
 from gateway.net.listeners import given_by_systemd
+from gateway.net.memory import anonymous_file
 from gateway.process import signals
 from gateway.process.handles import Loop
-from gateway.process.launch import die_with
+from gateway.process.prctl import die_with
 from gateway.settings import ConfigError
 
 # Another one wherever this code cannot go on with what older code hands over: the document, the layout of a scoreboard,
@@ -218,7 +218,7 @@ def _document(hand_over: HandOver) -> Iterator[Document]:
         return fd
 
     text = {"format": FORMAT, "version": __version__, "state": hand_over(keep), "descriptors": descriptors}
-    with tempfile.TemporaryFile() as file:
+    with anonymous_file("upgrade") as file:
         file.write(json.dumps(text).encode())
         file.seek(0)
         yield Document(file.fileno(), descriptors)

@@ -17,11 +17,10 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gateway import log
 from gateway.app import loader
-from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.dispatch import AnyDispatcher, Dispatcher, Failure
 from gateway.app.interruption import Interruption
 from gateway.net.accesslog import AccessLog, access_log
@@ -32,15 +31,18 @@ from gateway.net.kept import KeptQueue
 from gateway.net.orders import Control
 from gateway.net.quick import QuickWay
 from gateway.process import interrupting
-from gateway.process.asgiworker import AsgiWorker, rehearse
 from gateway.process.channel import Channel
 from gateway.process.foreman import Foreman
 from gateway.process.interrupting import Interrupter
-from gateway.process.launch import die_with, offer_to_oom_killer, set_dumpable
 from gateway.process.peers import allowed_clients, connection_factory, timeouts
+from gateway.process.prctl import die_with, offer_to_oom_killer, set_dumpable
 from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
 from gateway.settings import Pool
+
+if TYPE_CHECKING:
+    from gateway.app.asyncdispatch import AsyncDispatcher
+    from gateway.process.asgiworker import AsgiWorker
 
 Load = Callable[[], tuple[AnyDispatcher, list[Failure]]]  # gives a pool's applications and what could not be loaded
 
@@ -69,7 +71,7 @@ def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequenc
     access = access_log(logs[1], task.pool, task.name, rows[0].lose) if len(logs) > 1 else None
     try:
         dispatcher, _ = prepare(task, load)
-        asgi = AsgiWorker(task.pool, dispatcher) if isinstance(dispatcher, AsyncDispatcher) else None
+        asgi = None if isinstance(dispatcher, Dispatcher) else asgi_worker(task.pool, dispatcher)
         if asgi is not None:
             asgi.start()
     except loader.LoadError as error:
@@ -168,9 +170,18 @@ def driver_factory(
 def probe(task: Task, load: Load) -> list[Failure]:
     """Go all the way of a worker but for serving; return what could not be loaded. Raises LoadError."""
     dispatcher, failures = prepare(task, load)
-    if isinstance(dispatcher, AsyncDispatcher):
-        rehearse(task.pool, dispatcher)
+    if not isinstance(dispatcher, Dispatcher):
+        worker = asgi_worker(task.pool, dispatcher)
+        worker.start()
+        worker.end()
     return failures
+
+
+def asgi_worker(pool: Pool, dispatcher: AsyncDispatcher) -> AsgiWorker:
+    """What serves an ASGI pool."""
+    from gateway.process.asgiworker import AsgiWorker  # and asyncio, which others do without
+
+    return AsgiWorker(pool, dispatcher)
 
 
 def prepare(task: Task, load: Load) -> tuple[AnyDispatcher, list[Failure]]:

@@ -25,20 +25,22 @@ import select
 import signal
 import socket
 import sys
-import tempfile
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway import log
 from gateway.app.dispatch import AnyDispatcher, Failure, build
 from gateway.app.errors import ErrorStream
 from gateway.app.files import Files
 from gateway.app.loader import LoadError
+from gateway.net.memory import anonymous_file
 from gateway.process import worker
 from gateway.process.forksafety import Census
-from gateway.process.launch import die_with, set_dumpable, set_name
 from gateway.process.patience import in_time
-from gateway.process.sources import Sources, imported_files
+from gateway.process.prctl import die_with, set_dumpable, set_name
 from gateway.process.task import Task
+
+if TYPE_CHECKING:
+    from gateway.process.sources import Sources
 
 _LONGEST_REPORT = 100_000  # bytes; a SOCK_SEQPACKET message must fit the socket's buffer
 _LONGEST_TRACEBACK = 8_000  # characters
@@ -93,6 +95,8 @@ def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources
 def _watch_sources() -> Sources:
     # A compiled file is taken for its source's as long as second and size agree: not when one is saved again and again.
     sys.dont_write_bytecode = True
+    from gateway.process.sources import Sources
+
     return Sources(sys.path[0])
 
 
@@ -157,7 +161,7 @@ def _is_unsafe(census: Census, pool: str) -> bool:
 
 def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoReturn:
     """Become a zygote without preload, by exec: the same process and channel, and nothing of the application."""
-    with tempfile.TemporaryFile() as file:
+    with anonymous_file("task") as file:
         dataclasses.replace(task, pool=dataclasses.replace(task.pool, preload=False)).write(file)
         file.seek(0)
         os.dup2(file.fileno(), 0)
@@ -177,6 +181,8 @@ def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
         die_with(zygote)
         report = _report(task, load)
         if sources is not None:
+            from gateway.process.sources import imported_files
+
             sources.note(filter(None, [*imported_files(), *(application.script for application in task.applications)]))
         theirs.send(report)
         os._exit(0)
