@@ -19,8 +19,8 @@ from gateway.net.listeners import ListenError
 from gateway.settings import ConfigError
 
 _MODULES = {
-    "check": "serve", "dev": "front", "front": "front", "reload": "control", "reopen-logs": "control",
-    "request": "request", "run": "serve", "serve": "serve", "status": "control", "stop": "control", "up": "front",
+    "check": "check", "dev": "front", "front": "front", "reload": "control", "reopen-logs": "control",
+    "request": "request", "run": "run", "serve": "serve", "status": "control", "stop": "control", "up": "front",
     "upgrade": "control",
 }  # fmt: skip
 

@@ -1,0 +1,38 @@
+"""`gateway check`: what is wrong with settings and applications."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.commands.outcome import USAGE, tell
+from gateway.config import read_settings
+from gateway.flags import given, settings_flags
+
+
+@click.command()
+@click.argument("target", default="")
+@click.option("--dump", is_flag=True, help="print the settings in force, as TOML, and import nothing")
+@settings_flags
+def check(target: str, dump: bool, **flags: Any) -> int:
+    """Check settings and applications.
+
+    Reads the settings of TARGET and imports every application as `serve` does; names each mistake.
+    """
+    loaded = read_settings(target, given(flags))
+    if dump:
+        from gateway.dump import toml
+
+        click.echo(toml(loaded.settings), nl=False)
+        tell(*loaded.problems)
+        return USAGE if loaded.problems else 0
+    from gateway.process import start
+
+    mistakes = [*loaded.problems, *start.check(loaded.settings)]
+    if mistakes:
+        tell(*mistakes)
+        return USAGE
+    for application in loaded.settings.applications:
+        click.echo(f'ok: application "{application.name}" in pool {application.pool}')
+    return 0

@@ -1,0 +1,61 @@
+"""`gateway run`: a start script, served as what it was started as."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.commands.outcome import USAGE, tell
+from gateway.config import script_settings
+from gateway.flags import given, settings_flags
+from gateway.net.listeners import ListenError
+from gateway.serving import go_on, handed_over, inherited_socket, supervise
+from gateway.settings import ConfigError
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("script", default="")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@settings_flags
+def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
+    """Run a start script on this engine.
+
+    SCRIPT ends in gateway.run(application), flup's WSGIServer(application).run() or web.py's app.run(), and need not be
+    changed. It serves whatever it was started as: the socket on fd 0, one CGI request, the address that it names, or by
+    hand (development server). With --max-children or --listen it is a pool. `gateway SCRIPT` is the same.
+    """
+    if not script:
+        raise ConfigError("name the script to run, as in: gateway run code.py")
+    if (handed := handed_over()) is not None:
+        return go_on(handed)
+    own, inherited = given(flags), inherited_socket()
+    settings = script_settings(script, own, inherited=inherited).settings
+    if "max_children" in own or "listen" in own:
+        if arguments:
+            raise ConfigError(f"{script} is given no arguments by a pool; leave out {' '.join(arguments)}")
+        return supervise(settings)
+    from gateway.compat.script import run_script
+
+    try:
+        return run_script(script, arguments, settings, {*own, *(["listen"] if inherited == "systemd" else [])})
+    except (ConfigError, ListenError):
+        raise
+    except Exception as error:
+        told = _traceback_of_script(error, script)
+        if not told:
+            raise
+        tell(f"{script} failed:\n{told}")
+        return USAGE
+
+
+def _traceback_of_script(error: Exception, script: str) -> str:
+    """The traceback from the script's first line on; "" when it has no part in the error."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != script:
+        frames = frames.tb_next
+    if frames is None and not (isinstance(error, SyntaxError) and error.filename == script):
+        return ""
+    import traceback
+
+    return "".join(traceback.format_exception(type(error), error, frames))
