@@ -8,7 +8,7 @@ failure is made visible by `exchange.fail`. What waits, waits by the exchange.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -60,6 +60,10 @@ class AsyncExchange(Protocol):
         """Return when there may be something to take, or `ended` has been set."""
 
     @property
+    def is_open(self) -> bool:
+        """`is_free`, and not ended."""
+
+    @property
     def is_free(self) -> bool:
         """So much of what was sent has been taken that more may be sent now."""
 
@@ -95,6 +99,29 @@ def refuse(exchange: AsyncExchange, status: int, *, head_only: bool = False, ret
     exchange.end(head + b"\r\n" + body, Result(status, True, head, len(body)))
 
 
+class _Done(Coroutine[None, None, None]):
+    """What `send` returns where it has done all at once: it can be awaited, or run as a task, as a coroutine that has
+    nothing left to do, and costs less than one.
+    """
+
+    __slots__ = ()
+    __await__ = ().__iter__  # type: ignore[assignment] # an iterator that is at its end, which is all that await asks
+
+    def send(self, value: None) -> None:
+        """See PEP 492."""
+        raise StopIteration
+
+    def throw(self, *error: Any) -> None:
+        """See PEP 492."""
+        raise error[0]
+
+    def close(self) -> None:
+        """See PEP 492."""
+
+
+_DONE = _Done()
+
+
 class Call:
     """One request while its application runs, and its answer."""
 
@@ -105,6 +132,7 @@ class Call:
     _head: Head | None = None  # shared with other answers that have the same
     _lines = b""  # of it, with what the gateway adds
     _started = False  # the head has been sent
+    _in_steps = False  # what is sent takes more than one step
     _finished = False  # the application has sent the last part
     _over = False  # the answer is over, well or badly
     _excess = False  # it was more than its Content-Length
@@ -157,6 +185,7 @@ class Call:
         if self._left is None:
             self._limit -= len(piece)
             if self._limit < 0:
+                self._in_steps = True
                 self._rejected = Rejected(413, "the request's body is larger than max_body")
                 raise self._rejected
             return self._request(piece, more=bool(piece) and not self._exchange.is_read)
@@ -174,24 +203,32 @@ class Call:
 
     # -- the answer ----------------------------------------------------------------------------------------------------
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """ASGI HTTP "Response Start" and "Response Body". Raises ASGIError, WSGIError, Rejected and ClientGone."""
         kind = message["type"]
+        if not self._in_steps:
+            if kind == "http.response.start" and self._head is None:
+                self._head = head = _head_of(message)
+                self._lines = head.lines
+                return _DONE
+            is_whole = kind == "http.response.body" and not message.get("more_body")
+            if is_whole and self._send_whole(message.get("body", b"")):
+                return _DONE
+            self._in_steps = True  # what comes next must not overtake this
+        return self._send(kind, message)
+
+    async def _send(self, kind: str, message: Message) -> None:
+        """Send what takes more than one step, or is wrong."""
         if self._rejected is not None:
             raise self._rejected  # the application has caught it
         if self._finished:
             raise ASGIError(f"the application sent {kind} after the last part of its answer")
         if kind == "http.response.body":
-            data, more = message.get("body", b""), message.get("more_body", False)
-            if more or self._started or not self._send_whole(data):
-                await self._send_body(data, more=more)
-        elif kind != "http.response.start":
-            raise ASGIError(f"the application sent {kind}, which a request has not")
-        elif self._head is not None:
+            await self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start":
             raise ASGIError("the application sent http.response.start twice")
         else:
-            self._head = head = _head_of(message)
-            self._lines = head.lines
+            raise ASGIError(f"the application sent {kind}, which a request has not")
 
     def _send_whole(self, data: Any) -> bool:
         """Send a small answer, of which this is all, if that can be done at once and nothing is wrong with it."""
@@ -199,20 +236,19 @@ class Call:
         if (
             head is None
             or type(data) is not bytes
-            or len(data) > _SMALL
+            or (size := len(data)) > _SMALL
             or not head.has_body
             or self.head_only
-            or exchange.ended
-            or not exchange.is_free
+            or not exchange.is_open
         ):
             return False
         lines = head.lines
-        if head.length is None:
-            lines = _announcing(head, len(data))
-        elif head.length != len(data):
-            return False
+        if head.length != size:
+            if head.length is not None:
+                return False
+            lines = _announcing(head, size)
         self._finished = self._started = self._over = True
-        exchange.end(lines + b"\r\n" + data, Result(head.status, True, lines, len(data)))
+        exchange.end(b"%b\r\n%b" % (lines, data), Result(head.status, True, lines, size))
         return True
 
     async def _send_body(self, data: Any, *, more: bool) -> None:

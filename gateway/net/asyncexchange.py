@@ -100,6 +100,11 @@ class LinkExchange:
         return self.link.out.slice
 
     @property
+    def is_open(self) -> bool:
+        """See `AsyncExchange.is_open`."""
+        return not self.ended and (self.link.out.is_quiet or self.is_free)
+
+    @property
     def is_free(self) -> bool:
         """See `AsyncExchange.is_free`."""
         out = self.link.out
@@ -125,7 +130,6 @@ class LinkExchange:
             self._finish(_COMPLETE)
         else:
             self.over, self.ended = True, _COMPLETE
-            self.cancel_at = _NEVER
         if self.unread:
             link.out.write(encode_answer(1, data))
         else:

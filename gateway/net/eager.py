@@ -38,7 +38,7 @@ class _Starter:
         """See `starter`."""
         # Before what their classes have, which is untouched for everybody else.
         self._attributes["call_soon"] = self._take
-        self._registry["add"] = _ignore
+        self._registry["add"] = id  # which does nothing
         try:
             task = asyncio.Task(coroutine, loop=self._loop, name=_NAME)
         finally:
@@ -55,7 +55,3 @@ class _Starter:
 
 def _nothing() -> None:
     """Stands for no step."""
-
-
-def _ignore(task: object) -> None:
-    """A task is not registered yet."""

@@ -110,6 +110,7 @@ class EventDriver:
         self._handler = handler
         self._gate = gate
         self._may_turn_away = queue_timeout > 0
+        self._is_watched = access is not None or self._may_turn_away or bool(overdue.earliest)
         self._overdue = overdue
         self._most = most
         self._patience = patience
@@ -213,36 +214,42 @@ class EventDriver:
         if self.is_full:
             self._waiting.append(exchange)
             return
-        self._running.add(exchange)
-        if len(self._running) >= self._most:
+        running = self._running
+        running.add(exchange)
+        if len(running) >= self._most:
             self._fill()
+        link, params, usual = exchange.link, exchange.params, exchange.usual
+        if _STAMP in params or link.stream.is_tcp:
+            exchange.waited = self._gate.waited(link.stream, params)
+        if usual is None or self._is_watched or not link.kept:
+            call = self._look_and_handle(exchange)
+            if call is None:
+                self.returned(exchange)
+                return
+        else:
+            call = self._handler.handle_usual(usual, params, exchange)
+        exchange.call = call
+        task = self._start(call.run())
+        if exchange in running:
+            exchange.task = task
+
+    def _look_and_handle(self, exchange: LinkExchange) -> Call | None:
+        """What is to be run for a request, after a closer look; None for one that is answered without."""
         if self._access is not None:
             exchange.began = self._access.begin()
         head, link = exchange.head, exchange.link
         if type(head) is RequestRefused:
             self._handler.refuse(head.status, head.reason, exchange)
-            self.returned(exchange)
-            return
-        if _STAMP in exchange.params or link.stream.is_tcp:
-            exchange.waited = self._gate.waited(link.stream, exchange.params)
+            return None
         if (self._may_turn_away or exchange.ended or link.stale or not link.kept) and self._turn_away(exchange):
-            self.returned(exchange)
-            return
+            return None
         if self._overdue.earliest:
             exchange.since = time.monotonic()
             self.due(exchange.since + self._overdue.earliest)
         if exchange.usual is not None:
-            call: Call | None = self._handler.handle_usual(exchange.usual, exchange.params, exchange)
-        else:
-            assert type(head) is RequestHead
-            call = self._handler.handle(head, exchange)
-        if call is None:
-            self.returned(exchange)
-            return
-        exchange.call = call
-        task = self._start(call.run())
-        if exchange in self._running:
-            exchange.task = task
+            return self._handler.handle_usual(exchange.usual, exchange.params, exchange)
+        assert type(head) is RequestHead
+        return self._handler.handle(head, exchange)
 
     def _turn_away(self, exchange: LinkExchange) -> bool:
         """Do without the application what is not worth running any more."""

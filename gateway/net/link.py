@@ -269,17 +269,13 @@ class Link:
         if self.exchanges:
             self.go_on_reading()
         elif self._is_clean and self.out.is_quiet and not (self._last or driver.is_leaving):
-            self._keep(driver)  # as `settle` would find after more looks
+            self.kept = True  # as `settle` would find after more looks
+            self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
+            if deadline < driver.next_look:
+                driver.due(deadline)
         else:
             self.settle()
             self.go_on_reading()
-
-    def _keep(self, driver: Driver) -> None:
-        """Wait for the next request."""
-        self.kept = True
-        self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
-        if deadline < driver.next_look:
-            driver.due(deadline)
 
     def fail(self, exchange: LinkExchange) -> None:
         """The answer to a request is over, and not whole: end it so that the front-end sees it.
@@ -349,7 +345,8 @@ class Link:
             self._is_clean = self._is_clean or connection.between_requests
             driver = self.driver
             if not driver.is_leaving or driver.keep(self):
-                self._keep(driver)
+                self.kept = True
+                self._wait(driver.timeouts.keepalive)
         else:
             self.close()
 

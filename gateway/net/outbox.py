@@ -76,7 +76,10 @@ class Outbox:
         if self._data:
             self._data += data
             return
-        sent = self._try(data)
+        try:
+            sent = self._send(data, _SEND)
+        except OSError as error:
+            sent = self._not_sent(error)
         if sent < len(data):
             if not link.closed:
                 self._data += memoryview(data)[sent:]
@@ -86,17 +89,16 @@ class Outbox:
         elif self._turns:
             self._give_turn()
 
-    def _try(self, data: bytes | bytearray) -> int:
-        try:
-            return self._send(data, _SEND)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
+    def _not_sent(self, error: OSError) -> int:
+        if not isinstance(error, BlockingIOError):
             self._link.close(f"the front-end is gone: {error.strerror}")
-            return 0
+        return 0
 
     def _flush(self) -> None:
-        sent = self._try(self._data)
+        try:
+            sent = self._send(self._data, _SEND)
+        except OSError as error:
+            sent = self._not_sent(error)
         if self._link.closed:
             return
         if sent:

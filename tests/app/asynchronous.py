@@ -50,6 +50,10 @@ class MemoryAsyncExchange:
     def is_read(self) -> bool:
         return not self.pieces and not self.cut
 
+    @property
+    def is_open(self) -> bool:
+        return self.is_free and not self.ended
+
     async def wait(self) -> None:
         await self.changed.wait()
         self.changed.clear()

@@ -481,3 +481,32 @@ def test_loop_that_is_closed() -> None:
 def test_errors_are_exceptions_of_their_own() -> None:
     assert issubclass(ClientGone, OSError)
     assert not issubclass(ASGIError, OSError)
+
+
+# -- what send returns ------------------------------------------------------------------------------------------------
+
+
+def test_what_send_returns_is_a_coroutine_as_far_as_anybody_looks() -> None:
+    """An application may make a task of it, or several at once."""
+
+    async def application(scope: Message, receive: Any, send: Any) -> None:
+        await asyncio.create_task(send(start(201)))
+        await asyncio.gather(send(part(b"a", more=True)), send(part(b"b")))
+
+    exchange = Served(application).ask()
+    assert (exchange.result.status, b"".join(exchange.sent)[-2:]) == (201, b"ab")
+
+
+def test_what_send_returns_can_be_left_alone_and_closed() -> None:
+    seen: list[object] = []
+
+    async def application(scope: Message, receive: Any, send: Any) -> None:
+        done = send(start())
+        seen.append(asyncio.iscoroutine(done))
+        done.close()
+        with pytest.raises(KeyError):
+            done.throw(KeyError("x"))
+        await send(part(b"a"))
+
+    assert Served(application).ask().result.complete
+    assert seen == [True]
