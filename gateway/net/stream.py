@@ -61,35 +61,22 @@ class Stream:
 
     def send(self, parts: Sequence[bytes | memoryview], seconds: float) -> None:
         """Write all of `parts`, pausing no longer than `seconds` at a time. Raises StreamClosed."""
-        if len(parts) > 1 and len(parts[1]) >= _LARGE:
-            parts = self._send_parts(parts)
-            if not parts:
-                return
-        rest = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
+        if len(parts) > 1 and len(parts[1]) < _LARGE:
+            parts = (b"".join(parts),)
         while True:
             try:
-                sent = self.socket.send(rest, _SEND)
+                sent = self.socket.send(parts[0], _SEND) if len(parts) == 1 else self.socket.sendmsg(parts, (), _SEND)
             except BlockingIOError:
                 sent = 0
             except OSError as error:
                 raise StreamClosed(f"the front-end is gone: {error.strerror}") from error
-            if sent == len(rest):
+            if len(parts) == 1 and sent == len(parts[0]):
                 return
-            rest = rest[sent:]
+            parts = _unsent(parts, sent)
+            if not parts:
+                return
             if not self._wait(select.POLLOUT, seconds):
                 raise StreamClosed(f"the front-end took nothing for {seconds:g} seconds")
-
-    def _send_parts(self, parts: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-        """Write what the socket takes of `parts` without joining them; return what is left."""
-        try:
-            sent = self.socket.sendmsg(parts, (), _SEND)
-        except BlockingIOError:
-            return parts
-        except OSError as error:
-            raise StreamClosed(f"the front-end is gone: {error.strerror}") from error
-        if sent == sum(map(len, parts)):
-            return ()
-        return [memoryview(b"".join(parts))[sent:]]
 
     def wait_until_read(self, seconds: float) -> None:
         """Wait until the peer has read all that was sent, or is gone, but no longer than `seconds`."""
@@ -126,3 +113,12 @@ class Stream:
 def unix_stream(fd: int) -> Stream:
     """A connection that was accepted from a Unix socket."""
     return Stream(socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd))
+
+
+def _unsent(parts: Sequence[bytes | memoryview], sent: int) -> Sequence[bytes | memoryview]:
+    """What is left of `parts`, as views: nothing is copied, however little is taken at a time."""
+    for index, part in enumerate(parts):
+        if sent < len(part):
+            return (memoryview(part)[sent:], *parts[index + 1 :])
+        sent -= len(part)
+    return ()
