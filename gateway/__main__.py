@@ -19,9 +19,9 @@ from gateway.net.listeners import ListenError
 from gateway.settings import ConfigError
 
 _MODULES = {
-    "check": "check", "dev": "front", "front": "front", "reload": "control", "reopen-logs": "control",
-    "request": "request", "run": "run", "serve": "serve", "status": "control", "stop": "control", "up": "front",
-    "upgrade": "control",
+    "check": "check", "dev": "front", "front": "front", "publisher": "publisher", "reload": "control",
+    "reopen-logs": "control", "request": "request", "run": "run", "serve": "serve", "status": "control",
+    "stop": "control", "up": "front", "upgrade": "control",
 }  # fmt: skip
 
 

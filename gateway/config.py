@@ -89,11 +89,16 @@ def read_settings(
 ) -> Loaded:
     """Read what `target` names, a settings file or MODULE:CALLABLE, and put `flags` (settings by name) over it.
 
+    Without a target, the flag `publisher` names modules to publish.
     `inherited` is the address of a listening socket that this process was given ("fd:0" or "systemd"): it comes before
     the `listen` of a file with one pool. `remembered` is what included files said when they were last read: it stands
     in for one that is invalid now, and what is read is put there. Raises ConfigError, one line for each mistake that
     leaves nothing to serve.
     """
+    if published := flags.get("publisher"):
+        if target:
+            raise ConfigError(f"{target} and --publisher both say what is to be served: keep one")
+        return _interpret(_published(published), "", flags, inherited)
     if not target:
         raise ConfigError(HOW_TO_NAME)
     if target.endswith((".toml", ".json")) or (os.path.isfile(target) and not target.endswith(".py")):
@@ -110,6 +115,11 @@ def script_settings(path: str, flags: Mapping[str, object], *, inherited: str = 
 
 def _lone_application(key: str, value: str) -> dict[str, Any]:
     return {"applications": [{"name": value, key: value, "bindings": [_EVERYTHING]}]}
+
+
+def _published(names: Any) -> dict[str, Any]:
+    application = {"name": ", ".join(names), "publisher": list(names), "bindings": [_EVERYTHING]}
+    return {"applications": [application]}
 
 
 def _no_callable(target: str) -> str:

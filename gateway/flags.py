@@ -21,6 +21,14 @@ _METAVARS: dict[Any, str] = {
 }
 
 
+publisher_flag = click.option(
+    "--publisher",
+    multiple=True,
+    metavar="MODULE",
+    help="publish a module, a Python file or a directory of them, in place of TARGET (repeatable)",
+)
+
+
 def settings_flags(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command one flag for each setting of [gateway] and of a pool; their values stay text for `config`."""
     for declared in (Gateway, Pool):

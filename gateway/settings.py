@@ -53,6 +53,9 @@ class Application:
     script: str = setting(
         "", "a start script: it ends in gateway.run(application), or calls a server of flup's or web.py's"
     )
+    publisher: tuple[str, ...] = setting(
+        (), "modules, Python files or a directory of them, whose public names answer at URLs: shop.cart at /cart"
+    )
     interface: str = setting(
         "auto", "how it is called; auto: ASGI where it is a coroutine function", choices=("auto", "wsgi", "asgi")
     )
@@ -265,7 +268,7 @@ def pool_from_json(data: dict[str, Any]) -> Pool:
 def application_from_json(data: dict[str, Any]) -> Application:
     """Read an application that `to_json` wrote."""
     bindings = tuple(Binding(**binding) for binding in data["bindings"])
-    return Application(**{**data, "bindings": bindings})
+    return Application(**{**_with_tuples(data), "bindings": bindings})
 
 
 def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _check_handed_over(settings: dict[str, Any], report: Report) -> None:
 
 
 def _check_code(table: dict[str, Any], report: Report) -> None:
-    ways = [way for way in ("app", "script") if table.get(way)]
+    ways = [way for way in ("app", "script", "publisher") if table.get(way)]
     if table.get("moduleName") or table.get("className"):
         ways.append("moduleName")
     if len(ways) > 1:

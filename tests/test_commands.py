@@ -123,6 +123,10 @@ def idle_workers(place: Path) -> int:
         (["request", "/no/such/socket", "/", "-d", "@none"], 111, "none: No such file or directory"),
         (["run"], 100, "name the script to run, as in: gateway run code.py"),
         (["run", "none.py"], 100, "cannot read the script none.py: No such file or directory"),
+        (["publisher"], 100, "name the modules, or the settings file, as in: gateway publisher shop"),
+        (["publisher", "none.toml"], 100, "none.toml: cannot be read: No such file or directory"),
+        (["publisher", "no_such"], 100, "application 'no_such': there is no module 'no_such': check the spelling"),
+        (["serve", "shop:application", "--publisher", "shop"], 100, "shop:application and --publisher both say "),
         (["nosuch"], 100, "No such command 'nosuch'."),
     ],
 )  # fmt: skip
@@ -171,7 +175,8 @@ def test_help_and_version(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "up", "check", "front", "request", "reload", "upgrade", "stop", "status", "run", "dev"]
+    "command",
+    ["serve", "up", "check", "front", "request", "reload", "upgrade", "stop", "status", "run", "dev", "publisher"],
 )
 def test_every_command_explains_itself(place: Path, command: str) -> None:
     done = gateway(command, "--help", cwd=place)
@@ -199,6 +204,46 @@ def test_check_names_each_mistake(place: Path) -> None:
     assert 's.json: application "unbound": bindings is missing or empty' in done.stderr
     assert "LookupError: no such shop" in done.stderr
     assert f'File "{place}/broken.py", line 2' in done.stderr
+
+
+PUBLISHERS = """
+[[applications]]
+name = "pages"
+publisher = ["pages/", "story"]
+bindings = [{ hostname = "*", port = "*" }]
+[[applications]]
+name = "broken"
+publisher = "broken"
+bindings = [{ hostname = "b.example", port = "*" }]
+[[applications]]
+name = "shop"
+app = "shop:application"
+bindings = [{ hostname = "s.example", port = "*" }]
+[[applications]]
+name = "unbound"
+publisher = "story"
+"""
+
+
+def test_publisher(place: Path) -> None:
+    (place / "pages").mkdir()
+    (place / "pages" / "index.py").write_text("def hello(name: str): ...\n")
+    (place / "story.py").write_text("import os\nword = 'once'\nasync def later(): ...\n")
+    listing = "/word  GET  story.word = 'once'\n\nnot published:\n/later  is a coroutine function; "
+    done = gateway("publisher", "story", "--app-dir", place, cwd=place.parent)
+    assert (done.returncode, done.stderr, done.stdout.startswith(listing)) == (0, "", True)
+    (place / "broken.py").write_text("raise LookupError('no story')\n")
+    (place / "s.toml").write_text(PUBLISHERS)
+    done = gateway("publisher", "s.toml", cwd=place)
+    assert (done.returncode, done.stdout.splitlines()[:3]) == (
+        100,
+        ["# pages", "/pages/hello  GET, POST  index.hello(name: str)", "/story/word   GET        story.word = 'once'"],
+    )
+    assert 's.toml: application "unbound": bindings is missing or empty' in done.stderr
+    assert "application 'broken': module 'broken' raised LookupError while it was imported: no story" in done.stderr
+    assert f'File "{place}/broken.py", line 1' in done.stderr
+    (place / "s.toml").write_text(PUBLISHERS[PUBLISHERS.index('[[applications]]\nname = "shop"') :])
+    assert "gateway: s.toml: no application has a publisher\n" in gateway("publisher", "s.toml", cwd=place).stderr
 
 
 def test_front(place: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.config import HOW_TO_NAME, Loaded, default_control, find_control, read_settings
 from gateway.declared import document
-from gateway.settings import Binding, ConfigError, Pool, ProcessManager
+from gateway.settings import Binding, ConfigError, Pool, ProcessManager, application_from_json, to_json
 
 EVERYWHERE = [{"hostname": "*", "port": "*"}]
 SHOP: dict[str, Any] = {"name": "shop", "app": "shop:application", "bindings": EVERYWHERE}
@@ -222,6 +222,16 @@ def test_targets_that_name_nothing(target: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read_settings(target, {})
     assert str(caught.value).startswith(expected)
+
+
+def test_modules_to_publish_in_place_of_a_target() -> None:
+    settings = read_settings("", {"publisher": ("shop", "pages/"), "max_children": "3"}).settings
+    (application,) = settings.applications
+    assert (application.name, application.publisher) == ("shop, pages/", ("shop", "pages/"))
+    assert (application.bindings, settings.pools["main"].max_children) == ((Binding(hostname="*", port="*"),), 3)
+    assert application_from_json(to_json(application)) == application
+    with pytest.raises(ConfigError, match=r"^shop:app and --publisher both say what is to be served: keep one$"):
+        read_settings("shop:app", {"publisher": ("shop",)})
 
 
 @pytest.mark.parametrize("target", ["shop:application", "shop.web:make.app", "shop:factory()", "bücher:app"])

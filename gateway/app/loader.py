@@ -46,7 +46,8 @@ def load(application: settings.Application) -> Application:
 
 def name_of(application: settings.Application) -> str:
     """What messages call it."""
-    return application.name or application.app or application.script or application.className
+    published = ", ".join(application.publisher)
+    return application.name or application.app or application.script or published or application.className
 
 
 def interface_of(found: Application, application: settings.Application) -> str:
@@ -87,6 +88,8 @@ def _call_hook(target: str) -> None:
 def _find(application: settings.Application) -> Application:
     if application.script:
         return _run_script(application.script)
+    if application.publisher:
+        return _publish(application)
     if application.className or application.moduleName:
         return _instantiate(application)
     match = _TARGET.fullmatch(application.app)
@@ -193,6 +196,20 @@ def _instantiate(application: settings.Application) -> Application:
     except (Exception, SystemExit) as error:
         raise _raised(f"class {text}", "when it was instantiated with settings=…", error) from error
     return _callable(found, f"an instance of {text}")
+
+
+def _publish(application: settings.Application) -> Application:
+    if application.interface == ASGI:
+        raise LoadError('the publisher is a WSGI application, and interface is "asgi": leave interface out')
+    try:
+        from gateway.app.publisher.application import load as publish
+        from gateway.app.publisher.sources import Unpublishable
+    except ModuleNotFoundError as error:
+        raise LoadError("the publisher needs werkzeug, which is not installed for this interpreter") from error
+    try:
+        return publish(application.publisher, _import)
+    except Unpublishable as error:
+        raise LoadError(str(error)) from error
 
 
 def _run_script(path: str) -> Application:

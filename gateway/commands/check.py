@@ -8,12 +8,13 @@ import click
 
 from gateway.commands.outcome import USAGE, tell
 from gateway.config import read_settings
-from gateway.flags import given, settings_flags
+from gateway.flags import given, publisher_flag, settings_flags
 
 
 @click.command()
 @click.argument("target", default="")
 @click.option("--dump", is_flag=True, help="print the settings in force, as TOML, and import nothing")
+@publisher_flag
 @settings_flags
 def check(target: str, dump: bool, **flags: Any) -> int:
     """Check settings and applications.

@@ -10,6 +10,7 @@ import click
 
 from gateway.commands.outcome import tell
 from gateway.config import read_settings
+from gateway.flags import publisher_flag
 from gateway.settings import ConfigError
 
 _port = click.IntRange(1, 65_535)
@@ -32,14 +33,16 @@ _port = click.IntRange(1, 65_535)
 @click.option("--certificate", default="", metavar="FILE", help="PEM file, for TLS")
 @click.option("--certificate-key", default="", metavar="FILE", help="PEM file of its key")
 @click.option("--client-ca", default="", metavar="FILE", help="asks clients for a certificate of this authority")
-def front(name: str, target: str, pool: str, part: bool, **options: Any) -> int:
+@publisher_flag
+def front(name: str, target: str, pool: str, part: bool, publisher: tuple[str, ...], **options: Any) -> int:
     """Print a front-end's configuration.
 
     NAME is nginx or lighttpd; TARGET is the settings file, or MODULE:CALLABLE, that it stands before.
     """
     from gateway.front.render import render
 
-    loaded = read_settings(target, {"listen": (pool,)} if pool else {})
+    flags = {"listen": (pool,)} if pool else {}
+    loaded = read_settings(target, flags | {"publisher": publisher})
     tell(*loaded.problems)
     click.echo(render(name, loaded.settings, complete=not part, **options), nl=False)
     return 0
@@ -51,6 +54,7 @@ def front(name: str, target: str, pool: str, part: bool, **options: Any) -> int:
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to show it at (default: 127.0.0.1)")
 @click.option("--port", default=8080, type=_port, metavar="N", help="port to show it at (default: 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
+@publisher_flag
 def up(target: str, **options: Any) -> int:
     """Serve behind a front-end, here and now.
 
@@ -66,7 +70,8 @@ def up(target: str, **options: Any) -> int:
 @click.option("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default: 127.0.0.1)")
 @click.option("--port", default=None, type=_port, metavar="N", help="port to listen on (default: $PORT, else 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
-def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
+@publisher_flag
+def dev(target: str, host: str, port: int | None, app_dir: str, publisher: tuple[str, ...]) -> int:
     """Serve with debugger and reloader.
 
     For the author of TARGET, a settings file with one application or MODULE:CALLABLE; never for visitors.
@@ -74,7 +79,8 @@ def dev(target: str, host: str, port: int | None, app_dir: str) -> int:
     from gateway.app.loader import ASGI, call, interface_of, load
     from gateway.front import development
 
-    loaded = read_settings(target, {"app_dir": app_dir} if app_dir else {})
+    flags = {"app_dir": app_dir} if app_dir else {}
+    loaded = read_settings(target, flags | {"publisher": publisher})
     settings = loaded.settings
     if len(settings.applications) != 1:
         count = f"{target}: {len(settings.applications)} applications can be served; name one, as MODULE:CALLABLE"

@@ -9,13 +9,14 @@ import click
 from gateway import log
 from gateway.commands.outcome import tell
 from gateway.config import Source
-from gateway.flags import given, settings_flags
+from gateway.flags import given, publisher_flag, settings_flags
 from gateway.serving import go_on, handed_over, inherited_socket, refuse_root, supervise
 from gateway.settings import ConfigError
 
 
 @click.command()
 @click.argument("target", default="")
+@publisher_flag
 @settings_flags
 def serve(target: str, **flags: Any) -> int:
     """Serve applications from a pool of workers.

@@ -43,21 +43,32 @@ class _Trouble(Exception):
     """What keeps the site from running; `str()` is what to tell."""
 
 
-def up(target: str = "", *, front: str = "", host: str = "127.0.0.1", port: int = 8080, app_dir: str = "") -> int:
+def up(
+    target: str = "",
+    *,
+    front: str = "",
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    app_dir: str = "",
+    publisher: Sequence[str] = (),
+) -> int:
     """Run `target`, by default the demo, behind `front` ("lighttpd", "nginx", "embedded"; default: what is there).
+
+    `publisher` names modules to publish in place of it.
 
     Returns 0 after Ctrl-C, SIGTERM or SIGHUP, and 111 when something is missing, taken, or ends by itself. Raises
     ConfigError for a mistake in the settings.
     """
-    if not target:
+    if not target and not publisher:
         target, app_dir = "demo:app", app_dir or str(share.folder("demo"))
     app_dir = os.path.abspath(app_dir) if app_dir else ""
     try:
         with _interruptible(), contextlib.suppress(KeyboardInterrupt):
             name, program = _choose(front)
-            site = _Site(
-                target, app_dir, host, port, read_settings(target, {"app_dir": app_dir} if app_dir else {}).settings
-            )
+            flags = {"app_dir": app_dir} if app_dir else {}
+            settings = read_settings(target, flags | {"publisher": publisher}).settings
+            words = [word for name in publisher for word in ("--publisher", name)] or [target]
+            site = _Site(words, app_dir, host, port, settings)
             _run(site, name, program)
     except _Trouble as trouble:
         _tell(str(trouble))
@@ -103,11 +114,15 @@ def _choose(front: str) -> tuple[str, str]:
 class _Site:
     """What is to be served, and where."""
 
-    target: str
+    words: Sequence[str]  # for `gateway serve`
     app_dir: str
     host: str
     port: int
     settings: Settings
+
+    @property
+    def what(self) -> str:
+        return self.words[-1]
 
     @property
     def address(self) -> str:
@@ -119,7 +134,7 @@ class _Site:
         here = [binding for binding in bindings if binding.port in ("*", self.port)]
         if bindings and not here:
             raise ConfigError(
-                f"{self.target}: nothing is bound to port {self.port}; use a binding's, as in --port {bindings[0].port}"
+                f"{self.what}: nothing is bound to port {self.port}; use a binding's, as in --port {bindings[0].port}"
             )
         names = [binding.hostname for binding in here]
         if not names or "*" in names:
@@ -144,7 +159,7 @@ def _run(site: _Site, name: str, program: str) -> None:
         _wait_until(lambda: _serves(f"{directory}/control.sock"), ended, "no worker is ready")
         _wait_until(lambda: _answers(site, url_name), ended, f"http://{url_name}/ gives no answer")
         print(f"http://{url_name}/", flush=True)
-        _tell(f"{site.target} is served by {name}; Ctrl-C stops it")
+        _tell(f"{site.what} is served by {name}; Ctrl-C stops it")
         raise _Trouble(ended.get().obituary())
 
 
@@ -223,7 +238,7 @@ def _private_directory(identity: Identity) -> Iterator[str]:
 
 def _pool(site: _Site, directory: str, identity: Identity) -> tuple[list[str], Settings]:
     """The command that serves the site, and its settings as it then reads them."""
-    command = [sys.executable, "-m", "gateway", "serve", site.target, "--control", f"{directory}/control.sock"]
+    command = [sys.executable, "-m", "gateway", "serve", *site.words, "--control", f"{directory}/control.sock"]
     pools = site.settings.pools
     if len(pools) == 1:
         ((name, pool),) = pools.items()

@@ -92,6 +92,15 @@ def test_the_process_environment_is_left_alone(write: Callable[..., None]) -> No
     assert dict(os.environ) == before
 
 
+def test_a_publisher(write: Callable[..., None]) -> None:
+    write(shop="def hello():\n    return 'hello'\n")
+    found = load(Application(publisher=("shop",)))
+    assert interface_of(found, Application(publisher=("shop",))) == "wsgi"
+    served = Served(found)
+    assert served.ask(PATH_INFO="/hello").status == 200
+    assert served.exchange.body == b"hello"
+
+
 # -- mistakes ---------------------------------------------------------------------------------------------------------
 
 
@@ -436,3 +445,26 @@ def test_interface_that_is_another(write: Callable[..., None]) -> None:
     write(m=ASYNCHRONOUS)
     with pytest.raises(LoadError, match='it is an ASGI application, and interface is "wsgi": leave interface out'):
         load(Application(app="m:function", interface="wsgi"))
+
+
+# -- publishers -------------------------------------------------------------------------------------------------------
+
+
+def test_mistakes_of_a_publisher(write: Callable[..., None]) -> None:
+    write(shop="def _hello(): ...\n", broken="import no_such_module\n")
+    assert "there is no module 'none'" in str(mistake(publisher=("none",)))
+    assert "module 'broken' imports 'no_such_module', which is not installed" in str(mistake(publisher=("broken",)))
+    assert "publisher finds nothing to publish: define a function" in str(mistake(publisher=("shop",)))
+    message = str(mistake(publisher=("shop",), interface="asgi"))
+    assert 'the publisher is a WSGI application, and interface is "asgi": leave interface out' in message
+    with pytest.raises(LoadError, match=r"^application 'none, shop': "):
+        load(Application(publisher=("none", "shop")))
+
+
+def test_a_publisher_needs_werkzeug(write: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    write(shop="hello = 'hello'\n")
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "werkzeug" or name.startswith("gateway.app.publisher"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "werkzeug", None)
+    assert "the publisher needs werkzeug, which is not installed" in str(mistake(publisher=("shop",)))
