@@ -25,6 +25,7 @@ from tests.end_to_end.running import (
     Site,
     listens,
     listens_at,
+    serving,
     short_place,
     site,
 )
@@ -181,6 +182,31 @@ def test_serve(place: Path) -> None:
         program.wait_for(lambda: listens_at(socket))
         done = gateway("request", str(socket), "/shop/price?item=1")
         assert (done.returncode, done.stdout.endswith("\n\n2.50")) == (0, True), done
+
+
+def test_a_script_under_cgi(place: Path) -> None:
+    script = place / "site.py"
+    script.write_text("import gateway\nfrom gateway.publisher import publish\ngateway.run(publish('pages/'))\n")
+    (place / "pages").mkdir()
+    (place / "pages" / "index.py").write_text("def hello(name: str):\n    return name\n")
+    cgi = {"GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "PATH_INFO": "/hello", "QUERY_STRING": "name=x"}
+    done = subprocess.run([*GATEWAY, "run", script], capture_output=True, text=True, env=ENVIRONMENT | cgi, timeout=60)
+    assert (done.stdout.startswith("Status: 200 OK\n"), done.stdout[-3:]) == (True, "\n\nx"), done
+
+
+def test_reload_takes_up_what_is_new(place: Path) -> None:
+    (place / "pages").mkdir()
+    (place / "pages" / "index.py").write_text("def hello():\n    return 'hello'\n")
+    pool = {"app_dir": str(place), "max_children": 1}
+    with serving(Settings(place, pool, [{"name": "pages", "publisher": "pages/"}])) as master:
+        (place / "pages" / "shop.py").write_text("def cart():\n    return 'cart'\n")
+        assert gateway("reload", str(master.settings.file)).returncode == 0
+        assert gateway("request", str(master.settings.socket), "/shop/cart").stdout.endswith("\n\ncart")
+        (place / "pages" / "shop.py").write_text("_cart = 1\n")
+        (place / "pages" / "index.py").unlink()
+        refused = gateway("reload", str(master.settings.file))
+        assert (refused.returncode, "publisher finds nothing to publish" in refused.stderr) == (1, True)
+        assert gateway("request", str(master.settings.socket), "/shop/cart").stdout.endswith("\n\ncart")
 
 
 def test_dev(place: Path) -> None:
