@@ -24,14 +24,21 @@ _LARGEST_FORM = 500_000  # bytes: what Werkzeug allows the fields of a form with
 _UNSAID = inspect.Parameter.empty
 
 
-class Request(WerkzeugRequest):
-    """Werkzeug's request, which says so where a form cannot be read, instead of taking it for an empty one."""
+class _FormParser(FormDataParser):
+    """Raises BadRequest for a form that cannot be read, which Werkzeug by itself takes for an empty one."""
 
-    def make_form_data_parser(self) -> FormDataParser:
-        """See werkzeug."""
-        parser = super().make_form_data_parser()
-        parser.silent = False
-        return parser
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        self.silent = False
+        try:
+            return super().parse(*args, **kwargs)
+        except ValueError as error:
+            raise BadRequest(f"the form cannot be read: {error}") from None
+
+
+class Request(WerkzeugRequest):
+    """Werkzeug's request."""
+
+    form_data_parser_class = _FormParser
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,21 @@ class Plan:
                 positional.append(value)
             else:
                 named[parameter.name] = value
-        for name in parameters.others() if self.rest else ():
-            if self.rest and name not in self.names:
-                try:
-                    named[name] = self.rest.read(parameters, name)
-                except Wrong as error:
-                    wrong += error.messages
+        if self.rest is not None:
+            wrong += self._bind_rest(self.rest, parameters, named)
         if wrong:
             raise BadRequest("\n".join(wrong))
         return positional, named
+
+    def _bind_rest(self, read: Reader, parameters: _Parameters, named: dict[str, Any]) -> list[str]:
+        wrong: list[str] = []
+        for name in parameters.others():
+            if name not in self.names:
+                try:
+                    named[name] = read.read(parameters, name)
+                except Wrong as error:
+                    wrong += error.messages
+        return wrong
 
 
 def plan(function: Callable[..., Any], *, skip: int = 0) -> Plan:
@@ -211,10 +224,7 @@ class _Parameters:
         if readers and (request.mimetype == _MULTIPART or (request.mimetype == _FORM and not uploads)):
             if request.mimetype == _FORM:
                 request.max_content_length = _LARGEST_FORM
-            try:
-                self._form, self._files = request.form, request.files
-            except ValueError as error:
-                raise BadRequest(f"the form cannot be read: {error}") from None
+            self._form, self._files = request.form, request.files
         elif uploads and request.method in _WITH_BODY and request.content_length != 0:
             self._body = [FileStorage(request.stream, content_type=request.content_type)]
 
@@ -226,5 +236,5 @@ class _Parameters:
         return self._files.getlist(name) if self._body is None else self._body
 
     def others(self) -> list[str]:
-        """The names that nobody has asked for."""
+        """The names that nobody has asked for, in their order."""
         return [name for name in dict.fromkeys([*self.request.args, *self._form]) if name not in self._taken]

@@ -203,6 +203,9 @@ def many(file: list[IO[bytes]], note: str = ""):
 def raw(request):
     return f"{request.content_type} {request.stream.read()!r}"
 
+def asked(request):
+    return repr(request.form)
+
 def both(request: werkzeug.Request, item: int):
     return f"{item} {request.stream.read()!r}"
 
@@ -230,6 +233,8 @@ def test_a_form_that_cannot_be_read_is_not_an_empty_one(publish: Publish) -> Non
     site = publish(FORMS)
     message = site.wrong("/add?item=1", "POST", data=b"--x\r\n", content_type="multipart/form-data")
     assert message.startswith("the form cannot be read: ")
+    answer = site.ask("/asked", "POST", data=b"--x\r\n", content_type="multipart/form-data")
+    assert (answer.status_code, "the form cannot be read: " in answer.text) == (400, True)
 
 
 def test_a_form_that_is_too_large_is_refused(publish: Publish) -> None:
