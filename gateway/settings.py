@@ -243,6 +243,8 @@ class ConfigError(Exception):
 
 def to_json(value: Any) -> Any:
     """Turn settings into what `json` can write; `settings_from_json` and those for their parts read it back."""
+    if isinstance(value, Binding):
+        return [value.hostname, value.port, value.path]  # of which there may be ten thousand
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, tuple):
@@ -267,7 +269,7 @@ def pool_from_json(data: dict[str, Any]) -> Pool:
 
 def application_from_json(data: dict[str, Any]) -> Application:
     """Read an application that `to_json` wrote."""
-    bindings = tuple(Binding(**binding) for binding in data["bindings"])
+    bindings = tuple(Binding(hostname=host, port=port, path=path) for host, port, path in data["bindings"])
     return Application(**{**_with_tuples(data), "bindings": bindings})
 
 

@@ -6,7 +6,7 @@ import ipaddress
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from gateway import settings
 
@@ -29,6 +29,7 @@ class Place(NamedTuple):
 
 
 MOST_LABELS = 256
+_MOST_SHARED = 8  # places of a host, beyond which no other is likely to have the same
 
 
 def bindings_of(application: settings.Application, *, alone: bool) -> tuple[settings.Binding, ...]:
@@ -89,9 +90,9 @@ def _canonical_name(name: str, text: str) -> str:
             raise ValueError(
                 f"{text!r} is no host name ({error}): write its A-labels, as in xn--bcher-kva.example"
             ) from None
-    name = name.lower()
-    if NAME.fullmatch(name) and len(name) <= NAME_LENGTH:
-        return name
+    lower = name.lower()
+    if NAME.fullmatch(lower) and len(lower) <= NAME_LENGTH:
+        return text if lower == text else lower  # which the settings hold already
     raise ValueError(
         f'{text!r} is no host name: write shop.example.com, *.example.com or "*", without scheme, port or path'
     )
@@ -147,6 +148,11 @@ class _Paths(Generic[T]):
         self.targets: dict[str, tuple[T, str]] = {}
         self.longest = 0
 
+    def add(self, path: str, bound: tuple[T, str]) -> None:
+        """Bind one more path."""
+        self.targets[path] = bound
+        self.longest = max(self.longest, len(path))
+
     def find(self, path: str) -> tuple[T, str] | None:
         """The longest prefix that ends at a segment border; no more look-ups than the longest binding has segments."""
         longest = self.longest
@@ -160,6 +166,10 @@ class _Paths(Generic[T]):
         return self.targets.get("")
 
 
+_Ports: TypeAlias = dict[int | None, _Paths[T]]  # of a host; not changed where others have the same
+_Bound: TypeAlias = tuple[int | None, str, tuple[T, str]]  # port, path, target and prefix
+
+
 class Bindings(Generic[T]):
     """Finds what is bound: the exact host before the longest `*.suffix` before `*`; in each the exact port before `*`;
     in each the longest path prefix. The order of the entries does not matter. Holds no cache.
@@ -167,8 +177,10 @@ class Bindings(Generic[T]):
 
     def __init__(self, entries: Iterable[tuple[settings.Binding, T]]) -> None:
         """Raises BindingConflict when two targets claim one place, ValueError for a binding that is none."""
-        self._hosts: dict[str, dict[int | None, _Paths[T]]] = {}
-        self._suffixes: dict[str, dict[int | None, _Paths[T]]] = {}
+        self._hosts: dict[str, _Ports[T]] = {}
+        self._suffixes: dict[str, _Ports[T]] = {}
+        self._shared: dict[tuple[Any, ...], _Ports[T]] = {}
+        self._unlike: set[str] = set()  # hosts that share nothing
         for binding, target in entries:
             self.add(binding, target)
 
@@ -176,26 +188,35 @@ class Bindings(Generic[T]):
         """Bind one more place. Raises BindingConflict and ValueError and then changes nothing."""
         where = place(binding)
         suffix = where.host.startswith("*.")
-        ports = (self._suffixes if suffix else self._hosts).setdefault(where.host[2:] if suffix else where.host, {})
-        paths = ports.setdefault(where.port, _Paths())
-        bound = paths.targets.setdefault(where.path, (target, canonical_path(binding.path)))
-        if bound[0] != target:
+        hosts, name = (self._suffixes, where.host[2:]) if suffix else (self._hosts, where.host)
+        ports = hosts.get(name, {})
+        paths = ports.get(where.port)
+        bound = None if paths is None else paths.targets.get(where.path)
+        if bound is None:
+            new = where.port, where.path, (target, canonical_path(binding.path))
+            if where.host in self._unlike:
+                _put(ports, new)
+            else:
+                hosts[name] = self._with(ports, where.host, new)
+        elif bound[0] != target:
             raise BindingConflict(bound[0], target, where)
-        paths.longest = max(paths.longest, len(where.path))
 
-    def compact(self) -> None:
-        """Let hosts share what is the same for them, so that each takes little more than its name; nothing can be
-        added from here on.
+    def _with(self, ports: _Ports[T], host: str, new: _Bound[T]) -> _Ports[T]:
+        """What a host has, and one place more. Hosts for which that is the same share it, so that each takes little
+        more than its name.
         """
-        known: dict[tuple[Any, ...], dict[int | None, _Paths[T]]] = {}
-        for hosts in (self._hosts, self._suffixes):
-            for host, ports in hosts.items():
-                same = tuple(
-                    (port, path, id(target), prefix)
-                    for port, paths in ports.items()
-                    for path, (target, prefix) in paths.targets.items()
-                )
-                hosts[host] = known.setdefault(same, ports)
+        places = [*((port, *each) for port, paths in ports.items() for each in paths.targets.items()), new]
+        same = tuple((port, path, id(target), prefix) for port, path, (target, prefix) in places)
+        if same in self._shared:
+            return self._shared[same]
+        made: _Ports[T] = {}
+        for each in places:
+            _put(made, each)
+        if len(places) > _MOST_SHARED:
+            self._unlike.add(host)
+        else:
+            self._shared[same] = made
+        return made
 
     def find(self, host: str, port: int | None, path: str) -> tuple[T, str] | None:
         """The target for a canonical host, a port and a decoded path, and the path prefix of its binding; None if there
@@ -222,7 +243,7 @@ class Bindings(Generic[T]):
             return None
         return found[0]
 
-    def _ports_of_suffixes(self, host: str) -> Iterator[dict[int | None, _Paths[T]] | None]:
+    def _ports_of_suffixes(self, host: str) -> Iterator[_Ports[T] | None]:
         while (dot := host.find(".")) >= 0:
             host = host[dot + 1 :]
             yield self._suffixes.get(host)
@@ -239,7 +260,12 @@ class Bindings(Generic[T]):
         return None
 
 
-def _find_port(ports: dict[int | None, _Paths[T]], port: int | None, path: str) -> tuple[T, str] | None:
+def _put(ports: _Ports[T], bound: _Bound[T]) -> None:
+    port, path, target = bound
+    ports.setdefault(port, _Paths()).add(path, target)
+
+
+def _find_port(ports: _Ports[T], port: int | None, path: str) -> tuple[T, str] | None:
     paths = ports.get(port)
     if paths is not None:
         found = paths.find(path)

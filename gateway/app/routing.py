@@ -57,7 +57,6 @@ class Router:
         Raises BindingConflict and ValueError for bindings that cannot be.
         """
         self._bindings = Bindings(entries)
-        self._bindings.compact()
         # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT.
         self.hosts: dict[str, dict[str, Known]] = {}
         self.notes_hosts = False
