@@ -30,7 +30,7 @@ class Sites:
         self._files = dict.fromkeys(main.pools, main.source)  # the file that declares a pool
 
     def read(self) -> Settings:
-        """Add every file that one of the main file's patterns fits, in the order of the names."""
+        """Add every file that one of the main file's patterns fits, in the order of the names. Raises ConfigError."""
         for path in dict.fromkeys(path for pattern in self._main.included for path in _matches(pattern)):
             mistakes: list[str] = []
             try:
@@ -96,7 +96,17 @@ _ONLY_IN_MAIN = "belongs in the main settings file; an included one holds [pools
 
 
 def _matches(pattern: str) -> Iterator[str]:
-    """The files that a pattern fits; never hidden ones."""
+    """The files that a pattern fits; never hidden ones. Raises ConfigError for a folder that cannot be listed: a reload
+    would take the sites in it for gone.
+    """
+    folder = os.path.dirname(pattern)
+    if not glob.has_magic(folder):
+        try:
+            os.scandir(folder or ".").close()
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            raise ConfigError(f'include = "{pattern}": cannot list {folder or "."}: {error.strerror}') from None
     for path in sorted(glob.glob(pattern)):
         if os.path.isfile(path):
             yield path

@@ -124,6 +124,16 @@ def test_a_site_with_a_mistake_is_left_out(tmp_path: Path, text: str, said: str)
     assert list(loaded.settings.pools) == ["main", "shop", "y"]
 
 
+def test_a_folder_that_cannot_be_listed_is_not_an_empty_one(tmp_path: Path) -> None:
+    path = write(tmp_path, {})
+    (tmp_path / "sites").rmdir()
+    (tmp_path / "sites").symlink_to("sites")
+    with pytest.raises(ConfigError) as raised:
+        read_settings(path, {})
+    told = f'include = "{tmp_path}/sites/*.toml": cannot list {tmp_path}/sites: Too many levels of symbolic links'
+    assert told in str(raised.value)
+
+
 def test_include_has_to_be_a_list_of_texts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="include is no list of texts; write patterns of file names"):
         load(tmp_path, {}, MAIN.replace('["sites/*.toml"]', "[1]"))

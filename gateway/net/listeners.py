@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress, parse_address
@@ -121,10 +121,13 @@ def fd_is_listening(fd: int) -> bool:
         return False
 
 
-def who_may_connect(listener: Listener) -> str:
-    """Describe who may connect, for the start message and for the operator whose front-end is refused."""
+def who_may_connect(listener: Listener, allowed: Sequence[str] = ()) -> str:
+    """Describe who may connect, for the start message and for the operator whose front-end is refused.
+
+    `allowed`: the IP addresses that alone may, over TCP.
+    """
     if not isinstance(listener.address, UnixAddress):
-        return "whoever reaches this address"
+        return f"{', '.join(allowed)} may connect" if allowed else "whoever reaches this address may connect"
     return describe_access(listener.address.path)
 
 

@@ -14,7 +14,7 @@ from gateway.net.queue import QueueAge, QueueDepth, QueueGauge
 from gateway.process.deadlines import Deadlines
 from gateway.process.handles import Loop, WorkerHandle
 from gateway.process.lifecycle import SERVING
-from gateway.process.policy import Worker
+from gateway.process.policy import PoolPolicy, Worker
 from gateway.process.recycling import Limits
 from gateway.process.scaling import Load
 from gateway.process.scoreboard import Scoreboard
@@ -37,7 +37,8 @@ class Lookout:
         self._age = QueueAge()
         self._accepted_before = 0  # by workers of generations that have ended
         self._statistics = Statistics()
-        self._warned = (float("-inf"), 0)  # when, and how many requests had been turned away by then
+        self._turned_away = _Warning()
+        self._too_few = _Warning()
         self.deadlines = Deadlines(name, loop)
 
     def take_up(self, pool: Pool, listeners: Sequence[Listener]) -> None:
@@ -63,8 +64,9 @@ class Lookout:
         """What waits for a worker."""
         return self._gauge.read().plus(self._kept.waiting())
 
-    def look(self, workers: Mapping[int, WorkerHandle], states: Mapping[int, Worker], ceiling: int) -> Load:
+    def look(self, workers: Mapping[int, WorkerHandle], policy: PoolPolicy, ceiling: int) -> Load:
         """See what the workers do, by slot; `ceiling` is the number of workers that process_max leaves to the pool."""
+        states = policy.workers
         busy = free = turned_away = 0
         idle: dict[int, int] = {}
         expired: list[int] = []
@@ -82,7 +84,7 @@ class Lookout:
             if limit := self.limits.exceeded(worker, sum(activity.requests for activity in activities)):
                 worker.over = limit
                 expired.append(slot)
-        self._warn(turned_away + self._statistics.before.shed)
+        self._warn(turned_away + self._statistics.before.shed, policy.max_children_reached)
         queued = self.queue().waiting
         self._statistics.sample(busy, queued)
         return Load(busy, idle, queued, expired, ceiling, free=free, threads=self._pool.threads)
@@ -140,11 +142,26 @@ class Lookout:
         self._gauge.close()
         self._gauge = QueueGauge([])
 
-    def _warn(self, turned_away: int) -> None:
-        """Log that requests are turned away, but not each of them."""
-        when, known = self._warned
-        now = time.monotonic()
-        if turned_away > known and now >= when + _BETWEEN_WARNINGS:
+    def _warn(self, turned_away: int, max_children_reached: int) -> None:
+        if count := self._turned_away.due(turned_away):
             reason = f"waited for longer than queue_timeout ({self._pool.queue_timeout:g} s), answered 503"
-            log.line(f"pool {self._name}: {turned_away - known} requests {reason}", log.Level.WARNING)
-            self._warned = now, turned_away
+            log.line(f"pool {self._name}: {count} requests {reason}", log.Level.WARNING)
+        if self._too_few.due(max_children_reached):
+            reached = f"max_children ({self._pool.max_children}) is reached: more workers are needed"
+            log.line(f"pool {self._name}: {reached}", log.Level.WARNING)
+
+
+class _Warning:
+    """A line of the log for what is counted, but not for each."""
+
+    def __init__(self) -> None:
+        self._when = float("-inf")
+        self._known = 0
+
+    def due(self, count: int) -> int:
+        """How many have come since the last line, if one is due now."""
+        now = time.monotonic()
+        if count <= self._known or now < self._when + _BETWEEN_WARNINGS:
+            return 0
+        new, self._known, self._when = count - self._known, count, now
+        return new

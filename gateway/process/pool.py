@@ -162,7 +162,7 @@ class PoolRunner:
         self._pace.look_in(min(self._lookout.pace, self._lookout.deadlines.look(self._workers)))
         if self.policy.phase is not Phase.RUNNING:
             return
-        load = self._lookout.look(self._workers, self.policy.workers, ceiling)
+        load = self._lookout.look(self._workers, self.policy, ceiling)
         self._lookout.expire(self._boards.all(), now)
         self._do(self.policy.observe(load, now))
         if not (self.policy.wanted or self._workers or load.queued):

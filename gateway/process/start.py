@@ -124,7 +124,8 @@ def open_pool_listeners(
             opened[address] = tuple(made)
             for listener in opened[address]:
                 if not isinstance(listener.address, InheritedAddress):
-                    log.line(f"listening on {listener.address} ({who_may_connect(listener)})")
+                    who = who_may_connect(listener, pool.listen_allowed_clients)
+                    log.line(f"listening on {listener.address} ({who})")
     if not addresses:
         raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
     return tuple(listener for address in dict.fromkeys(addresses) for listener in opened[address])

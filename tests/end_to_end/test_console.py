@@ -119,6 +119,7 @@ def test_it_answers_at_once_while_a_pool_is_saturated(place: Path, front_name: s
     settings = with_console(place, {"max_children": 2, "listen_backlog": 8})
     with site(front_name, settings) as running, saturated(running) as waiting:
         check_speed(running.port)
+        wait_until(lambda: "max_children (2) is reached: more workers are needed" in running.master.said)
         assert waiting == 9  # one more than the limit: see net.queue
         text = fetch(running.port, "/status").text
         assert "\nlisten queue:         9\n" in text

@@ -179,7 +179,8 @@ def test_tcp_answers_and_is_not_taken_twice(host: str) -> None:
     address = parse_address(f"{host}:{free_port()}")
     [listener] = open_listeners(address)
     assert fd_is_listening(listener.socket.fileno())
-    assert who_may_connect(listener) == "whoever reaches this address"
+    assert who_may_connect(listener) == "whoever reaches this address may connect"
+    assert who_may_connect(listener, ["192.0.2.1", "::1"]) == "192.0.2.1, ::1 may connect"
     with pytest.raises(AddressInUse, match="another process uses this port"):
         open_listeners(address)
     listener.close()
