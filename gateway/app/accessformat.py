@@ -5,6 +5,7 @@ Whatever a client sent is escaped as nginx does it: control characters, what is 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -12,7 +13,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 
@@ -34,24 +34,25 @@ class Entry:
 
 Render = Callable[[Entry], str]
 
+# What C renders in a line (`_line.h`): an atom's letter, "" for text that is always the same, or a letter for what only
+# JSON has, with what it needs: bytes, a parameter's name, both, or what makes text of a second; a factor or unit; and
+# digits behind the point.
+Item = tuple[str, object, int, int]
+
 _ATOM = re.compile(r"%(?:\{([^}]*)\})?(.?)", re.DOTALL)
 _TIME = "%d/%b/%Y:%H:%M:%S %z"
-_DURATIONS = {
-    "": (1, "%.3f"),
-    "seconds": (1, "%.3f"),
-    "milli": (1_000, "%.3f"),
-    "miliseconds": (1_000, "%.3f"),  # PHP-FPM's spelling
-    "milliseconds": (1_000, "%.3f"),
-    "micro": (1_000_000, "%d"),
-    "microseconds": (1_000_000, "%d"),
+_DURATIONS = {  # what seconds are multiplied by, and digits behind the point
+    "": (1, 3),
+    "seconds": (1, 3),
+    "milli": (1_000, 3),
+    "miliseconds": (1_000, 3),  # PHP-FPM's spelling
+    "milliseconds": (1_000, 3),
+    "micro": (1_000_000, 0),
+    "microseconds": (1_000_000, 0),
 }
 _SIZES = {"": 1, "bytes": 1, "kilo": 1 << 10, "kilobytes": 1 << 10, "mega": 1 << 20, "megabytes": 1 << 20}
-_SHARES: dict[str, Callable[[tuple[float, float]], float]] = {
-    "": sum,
-    "total": sum,
-    "user": lambda cpu: cpu[0],
-    "system": lambda cpu: cpu[1],
-}
+_SHARES = {"": 0, "total": 0, "user": 1, "system": 2}
+_PARAMETERS = {"f": "SCRIPT_FILENAME", "m": "REQUEST_METHOD", "R": "REMOTE_ADDR", "u": "REMOTE_USER"}
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0x100), ord('"'), ord("\\"))}
 
 
@@ -71,6 +72,50 @@ def compile_format(text: str, pool: str) -> Render:
             renders.append(_atom(match[0], match[2], match[1], pool))
     template += _literal(text[end:])
     return lambda entry: template % tuple([render(entry) for render in renders])
+
+
+def items(text: str, pool: str) -> tuple[Item, ...]:
+    """A format that `compile_format` takes, for C."""
+    if text == "json":
+        return _json_items(pool)
+    found: list[Item] = []
+    end = 0
+    for match in _ATOM.finditer(text):
+        found += _text(text[end : match.start()]), _item(match[2], match[1] or "", pool)
+        end = match.end()
+    return (*found, _text(text[end:]))
+
+
+def _item(letter: str, argument: str, pool: str) -> Item:
+    if letter in _PARAMETERS:
+        return "e", _PARAMETERS[letter], 0, 0
+    match letter:
+        case "%":
+            return _text(letter)
+        case "n":
+            return _text(pool or "-")
+        case "C":
+            return letter, None, _SHARES[argument], 0
+        case "d":
+            return letter, None, *_DURATIONS[argument]
+        case "e":
+            return letter, argument, 0, 0
+        case "M":
+            return letter, None, _SIZES[argument], 0
+        case "o":
+            return letter, argument.encode(), 0, 0
+        case "t" | "T":
+            return letter, functools.partial(_stamp, argument or _TIME), 0, 0
+    return letter, None, 0, 0
+
+
+def _text(text: str) -> Item:
+    return "", encode(text), 0, 0
+
+
+def encode(text: str) -> bytes:
+    """What a rendered line, or a piece of it, is in the file."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def spends_cpu(text: str) -> bool:
@@ -132,13 +177,20 @@ def _choice(table: Mapping[str, Any], argument: str) -> Any:
 
 
 def _duration(argument: str) -> Render:
-    factor, form = _choice(_DURATIONS, argument)
+    factor, digits = _choice(_DURATIONS, argument)
+    form = f"%.{digits}f" if digits else "%d"
     return lambda entry: form % (entry.seconds * factor)
 
 
 def _cpu(argument: str) -> Render:
     share = _choice(_SHARES, argument)
-    return lambda entry: "%.2f" % (100 * share(entry.cpu) / entry.seconds if entry.seconds else 0)
+
+    def render(entry: Entry) -> str:
+        user, system = entry.cpu
+        spent = (user + system, user, system)[share]
+        return "%.2f" % (100 * spent / entry.seconds if entry.seconds else 0)
+
+    return render
 
 
 def _peak_memory(argument: str) -> Render:
@@ -153,7 +205,7 @@ def _environment(argument: str) -> Render:
 
 
 def _header(argument: str) -> Render:
-    if not argument.isascii() or not argument:
+    if not argument.isascii() or not argument.isprintable() or not argument:
         raise ValueError("write the header's name, as in %{Content-Type}o")
     line = re.compile(rb"^" + re.escape(argument.encode()) + rb":[ \t]*(.*)\r$", re.IGNORECASE | re.MULTILINE)
 
@@ -162,6 +214,10 @@ def _header(argument: str) -> Render:
         return _safe(found[1].decode("latin-1") if found else "")
 
     return render
+
+
+def _stamp(form: str, second: int) -> str:
+    return _safe(time.strftime(form, time.localtime(second)))
 
 
 def _time(moment: Callable[[Entry], float]) -> Callable[[str], Render]:
@@ -174,7 +230,7 @@ def _time(moment: Callable[[Entry], float]) -> Callable[[str], Render]:
             second = int(moment(entry))
             known = last
             if known[0] != second:  # many requests share a second, and strftime is slow
-                last = known = (second, _safe(time.strftime(form, time.localtime(second))))
+                last = known = (second, _stamp(form, second))
             return known[1]
 
         return render
@@ -183,18 +239,14 @@ def _time(moment: Callable[[Entry], float]) -> Callable[[str], Render]:
 
 
 _PLAIN: dict[str, Render] = {
-    "f": _parameter("SCRIPT_FILENAME"),
     "l": lambda entry: _safe(entry.params.get("CONTENT_LENGTH") or "0"),
-    "m": _parameter("REQUEST_METHOD"),
     "p": lambda entry: str(entry.pid or os.getpid()),
     "P": lambda entry: str(entry.parent or os.getppid()),
     "q": _query,
     "Q": lambda entry: "?" if entry.params.get("QUERY_STRING") else "",
     "r": _path,
-    "R": _parameter("REMOTE_ADDR"),
     "s": lambda entry: str(entry.status),
-    "u": _parameter("REMOTE_USER"),
-}
+} | {letter: _parameter(name) for letter, name in _PARAMETERS.items()}
 _WITH_ARGUMENT: dict[str, Callable[[str], Render]] = {
     "C": _cpu,
     "d": _duration,
@@ -229,7 +281,24 @@ def _json(entry: Entry, pool: str) -> str:
     return json.dumps(fields)
 
 
-@lru_cache(maxsize=4)
+def _json_items(pool: str) -> tuple[Item, ...]:
+    members: dict[str, tuple[Item, ...]] = {
+        "time": (_text('"'), ("t", _utc, 0, 0), ("i", None, 0, 0), _text('Z"')),
+        "pool": (_text(json.dumps(pool)),),
+        "pid": (("p", None, 0, 0),),
+        "status": (("s", None, 0, 0),),
+        "complete": (("c", None, 0, 0),),
+        "bytes": (("b", None, 0, 0),),
+        "seconds": (("S", None, 0, 0),),
+    }
+    found: list[Item] = []
+    for name, rendered in members.items():
+        found += _text(f'{", " if found else "{"}"{name}": '), *rendered
+    found += [("j", (encode(f', "{name}": "'), parameter), 0, 0) for name, parameter in _JSON_PARAMETERS.items()]
+    return (*found, _text("}"))
+
+
+@functools.lru_cache(maxsize=4)
 def _utc(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 

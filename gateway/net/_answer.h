@@ -5,6 +5,7 @@
 
 #include <Python.h>
 
+#include "_log.h"
 #include "_quick.h"
 
 /* Given to the application as `start_response`. */
@@ -27,9 +28,9 @@ static int hand_over(Answer *self)
         return -1;
     }
     const Request *request = quick->request;
-    self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOOOOOO", request->fd, request->environ,
+    self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOOOOON", request->fd, request->environ,
         request->head_only ? Py_True : Py_False, request->keep_conn ? Py_True : Py_False,
-        PyTuple_GetItem(request->site, 2), request->waited, request->began);
+        PyTuple_GetItem(request->site, 2), request->waited, began_tuple(quick, &request->began));
     if (self->response == NULL || self->text == NULL)
         return self->response == NULL ? -1 : 0;
     PyObject *write = PyObject_CallMethod(self->response, "start_response", "OO", self->text, self->headers);

@@ -18,6 +18,7 @@
 
 #include "../protocol/_optional.h"
 #include "_answer.h"
+#include "_log.h"
 #include "_loop.h"
 #include "_quick.h"
 #include "_serve.h"
@@ -53,8 +54,8 @@ static PyObject *quick_stderr(PyObject *object, PyObject *text)
 #define HELD(self) \
     {&(self)->driver, &(self)->base, &(self)->hosts, &(self)->begin, &(self)->end, &(self)->accepted, \
      &(self)->should_share, &(self)->mover, &(self)->interruption, &(self)->line, &(self)->request_path, \
-     &(self)->mount, &(self)->whole_body}
-#define HELD_COUNT 13
+     &(self)->mount, &(self)->whole_body, &(self)->access}
+#define HELD_COUNT 14
 
 static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -62,12 +63,11 @@ static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     Limits limits;
     long long max_body;
     double queue_timeout;
-    int is_logged;
     PyObject *listeners;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!O!OOOOOOOOOO(nnn)LdpO!", &o[0], &PyDict_Type, &o[1], &PyDict_Type, &o[2], &o[3], &o[4],
+    if (!PyArg_ParseTuple(args, "OO!O!OOOOOOOOOO(nnn)LdOO!", &o[0], &PyDict_Type, &o[1], &PyDict_Type, &o[2], &o[3], &o[4],
                           &o[5], &o[6], &o[7], &o[8], &o[9], &o[10], &o[11], &o[12], &limits.params_size, &limits.params_count,
-                          &limits.name_size, &max_body, &queue_timeout, &is_logged, &PyTuple_Type, &listeners))
+                          &limits.name_size, &max_body, &queue_timeout, &o[13], &PyTuple_Type, &listeners))
         return NULL;
     Quick *self = (Quick *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
@@ -79,7 +79,6 @@ static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->limits = limits;
     self->max_body = max_body;
     self->queue_timeout = queue_timeout;
-    self->is_logged = is_logged;
     self->in = malloc(CHUNK);
     self->out = malloc(HEADER_SIZE + LONGEST_ANSWER + ANSWER_END_SIZE);
     self->listener_count = PyTuple_Size(listeners);
@@ -90,7 +89,7 @@ static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     for (Py_ssize_t i = 0; i < self->listener_count; i++)
         self->listeners[i] = (int)PyLong_AsLong(PyTuple_GetItem(listeners, i));
-    if (PyErr_Occurred()) {
+    if (PyErr_Occurred() || take_log(self) < 0) {
         Py_DECREF(self);
         return NULL;
     }
@@ -108,9 +107,12 @@ static int quick_traverse(PyObject *object, visitproc visit, void *arg)
 
 static int quick_clear(PyObject *object)
 {
-    PyObject **const held[] = HELD((Quick *)object);
+    Quick *self = (Quick *)object;
+    PyObject **const held[] = HELD(self);
     for (size_t i = 0; i < HELD_COUNT; i++)
         Py_CLEAR(*held[i]);
+    Py_CLEAR(self->suppressed);
+    Py_CLEAR(self->format);
     return 0;
 }
 
@@ -155,7 +157,8 @@ static int initialise(PyObject *module)
         PyObject **place;
         const char *text;
     } names[] = {{&state->raised, "raised"}, {&state->allowed, "allowed"}, {&state->text, "text"},
-                 {&state->running, "running"}, {&state->armed, "armed"}, {&state->moving, "moving"}};
+                 {&state->running, "running"}, {&state->armed, "armed"}, {&state->moving, "moving"},
+                 {&state->is_plain, "is_plain"}};
     if (is_wanted() < 0)
         return -1;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -164,8 +167,13 @@ static int initialise(PyObject *module)
     if (fill_names(&state->names) < 0 || fill_environ_names(&state->environ) < 0)
         return -1;
     state->answer_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &answer_spec, NULL);
+    state->line_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &line_spec, NULL);
     PyObject *quick_type = PyType_FromModuleAndSpec(module, &quick_spec, NULL);
-    const int done = state->answer_type == NULL || quick_type == NULL ? -1 : PyModule_AddObjectRef(module, "Quick", quick_type);
+    int done = state->answer_type == NULL || state->line_type == NULL || quick_type == NULL ? -1 : 0;
+    if (done == 0)
+        done = PyModule_AddObjectRef(module, "Line", (PyObject *)state->line_type);
+    if (done == 0)
+        done = PyModule_AddObjectRef(module, "Quick", quick_type);
     Py_XDECREF(quick_type);
     return done;
 }
@@ -181,7 +189,9 @@ static void destroy(void *module)
     Py_CLEAR(state->running);
     Py_CLEAR(state->armed);
     Py_CLEAR(state->moving);
+    Py_CLEAR(state->is_plain);
     Py_CLEAR(state->answer_type);
+    Py_CLEAR(state->line_type);
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, initialise}, {0, NULL}};

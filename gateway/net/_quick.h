@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include "../app/_environ.h"
+#include "../app/_line.h"
 #include "../protocol/_again.h"
 #include "../protocol/_decode.h"
 #include "../protocol/_frame.h"
@@ -22,30 +23,38 @@ typedef struct {
     double served;
 } Mark;
 
+/* When a request began, as `accesslog.Began`. */
+typedef struct {
+    double time, clock, user, system;
+} Began;
+
 /* A request on its way. */
 typedef struct {
     int fd, keep_conn, head_only;
     Py_ssize_t body_at, body_size;
-    PyObject *environ, *site;  /* `dispatch.Known`, borrowed */
-    PyObject *waited, *began;  /* seconds, or None; `accesslog.Began`, or None */
+    PyObject *environ, *site; /* `dispatch.Known`, borrowed */
+    PyObject *waited;         /* seconds, or None */
+    Began began;              /* where there is an access log */
 } Request;
 
 typedef struct {
     Names names;
     EnvironNames environ;
-    PyObject *raised, *allowed, *text, *running, *armed, *moving; /* names of attributes */
-    PyTypeObject *answer_type;
+    PyObject *raised, *allowed, *text, *running, *armed, *moving, *is_plain; /* names of attributes */
+    PyTypeObject *answer_type, *line_type;
 } State;
 
 typedef struct {
     PyObject_HEAD
     State *state; /* of the module, which the type holds */
     PyObject *driver, *base, *hosts, *begin, *end, *accepted, *should_share; /* the last four are methods of the board */
-    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body;
+    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body, *access, *suppressed;
+    Line *format; /* of the access log, if there is one */
+    int log_fd;
+    double ticks; /* of CPU time in a second */
     Limits limits;
     long long max_body;
     double queue_timeout;
-    int is_logged;
     byte *in, *out;
     Last last;
     int *listeners; /* on Unix sockets */

@@ -3,6 +3,25 @@
 from collections.abc import Callable
 from typing import Any
 
+from gateway.app.accessformat import Item
+from gateway.net.accesslog import AccessLog
+
+class Line:
+    def __new__(cls, items: tuple[Item, ...], /) -> Line: ...
+    def render(
+        self,
+        environ: dict[str, Any],
+        status: int,
+        complete: bool,
+        head: bytes,
+        size: int,
+        began: float,
+        seconds: float,
+        user: float,
+        system: float,
+        /,
+    ) -> bytes | None: ...
+
 class Quick:
     def __new__(
         cls,
@@ -22,7 +41,7 @@ class Quick:
         limits: tuple[int, int, int],
         max_body: int,
         queue_timeout: float,
-        is_logged: bool,
+        access: AccessLog | None,
         listeners: tuple[int, ...],
         /,
     ) -> Quick: ...

@@ -131,7 +131,6 @@ static void clear_request(Request *request)
 {
     Py_XDECREF(request->environ);
     Py_XDECREF(request->waited);
-    Py_XDECREF(request->began);
 }
 
 #endif

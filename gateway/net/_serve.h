@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "_answer.h"
+#include "_log.h"
 #include "_quick.h"
 #include "_request.h"
 
@@ -111,13 +112,10 @@ static PyObject *finish(Quick *self, const Request *request, const Answer *answe
     const int alive = send_answer(self, answer->head.at);
     if (alive < 0 || end_on_board(self, request, answer->head.status) < 0)
         return NULL;
-    if (self->is_logged) {
-        PyObject *done = PyObject_CallMethod(self->driver, "log_end", "OOiy#nO", request->began, request->environ,
-            answer->head.status, start, sent->head_end - start, sent->size, alive ? Py_True : Py_False);
-        Py_XDECREF(done);
-        if (done == NULL)
-            return NULL;
-    }
+    Entry entry = {.environ = request->environ, .status = answer->head.status, .complete = alive, .head = start,
+                   .head_end = sent->head_end, .size = sent->size};
+    if (end_log(self, &request->began, &entry) < 0)
+        return NULL;
     return Py_NewRef(alive && request->keep_conn ? Py_True : Py_False);
 }
 
@@ -155,11 +153,8 @@ static int begin(Quick *self, Request *request)
     PyObject *host = PyTuple_GetItem(request->site, 3);
     PyObject *done = PyObject_CallFunctionObjArgs(self->begin, request->environ, host, NULL);
     Py_XDECREF(done);
-    if (done == NULL || !self->is_logged)
-        return done == NULL ? -1 : 0;
-    Py_DECREF(request->began); /* None */
-    request->began = PyObject_CallMethod(self->driver, "log_begin", NULL);
-    return request->began == NULL ? -1 : 0;
+    begin_log(self, &request->began);
+    return done == NULL ? -1 : 0;
 }
 
 static PyObject *call_application(Quick *self, const Request *request, Answer *answer)
@@ -212,7 +207,7 @@ static PyObject *serve_connection(Quick *self, int fd, int trusts_stamp, int loo
     const Py_ssize_t size = recv(fd, self->in, CHUNK, MSG_DONTWAIT);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         Py_RETURN_NONE;
-    Request request = {.fd = fd, .waited = Py_NewRef(Py_None), .began = Py_NewRef(Py_None)};
+    Request request = {.fd = fd, .waited = Py_NewRef(Py_None)};
     int done = size <= 0 ? 0 : decode_request(self, size, trusts_stamp, &request);
     if (done == 1 && look >= 0 && has_left(fd, (short)look))
         done = 0; /* nobody waits for an answer */

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.app.accessformat import Entry, compile_format, spends_cpu
+from gateway.app.accessformat import Entry, compile_format, encode, items, spends_cpu
 from gateway.app.wsgi import Result
 from gateway.settings import Pool
 
@@ -43,29 +43,34 @@ def _access(path: str) -> int:
 
 
 class AccessLog:
-    """Writes the lines of one worker to a descriptor that the master has opened."""
+    """Writes the lines of one worker to a descriptor that the master has opened.
+
+    The quick way of requests (`net/_log.h`) renders and writes lines by itself, as long as `is_plain`.
+    """
 
     def __init__(self, fd: int, pool: Pool, name: str, on_drop: Callable[[], None]) -> None:
         """`on_drop` is called for each line that is lost. Raises ValueError for a format that is none."""
-        self._fd = fd
+        self.fd = fd
         self._render = compile_format(pool.access_format, name)
+        self.items = items(pool.access_format, name)
         self._cpu = spends_cpu(pool.access_format)
-        self._suppressed = frozenset(pool.access_suppress_path)
+        self.suppressed = frozenset(pool.access_suppress_path)
         self._on_drop = on_drop
         self._torn = False  # a part of a line has been written, and nothing since
         self._is_file = self._may_wait = False
+        self.is_plain = False  # a line is written by write(2) alone: it does not wait, and nothing is torn
         self._room = select.poll()
         self._look_at_descriptor()
 
     def reopen(self, fd: int) -> None:
         """Go on in another file; `fd` is closed. A line is in the one or in the other."""
-        os.dup2(fd, self._fd, inheritable=False)
+        os.dup2(fd, self.fd, inheritable=False)
         os.close(fd)
         self._look_at_descriptor()
 
     def close(self) -> None:
         """Close the descriptor."""
-        os.close(self._fd)
+        os.close(self.fd)
 
     def begin(self) -> Began:
         """A request begins; `write` takes what this returns."""
@@ -75,7 +80,7 @@ class AccessLog:
     def write(self, began: Began, params: Mapping[str, Any], result: Result, *, complete: bool) -> None:
         """The request is over, and its answer `complete` as far as the front-end took it. Raises nothing."""
         seconds = time.perf_counter() - began[1]
-        if self._suppressed and self._is_suppressed(params, result.status):
+        if self.suppressed and self._is_suppressed(params, result.status):
             return
         user, system = self._spent() if self._cpu else (0.0, 0.0)
         cpu = (user - began[2], system - began[3])
@@ -86,7 +91,7 @@ class AccessLog:
 
     def note(self, entry: Entry) -> None:
         """Write the line of a request that is over. Raises nothing."""
-        line = self._render(entry).encode("utf-8", "backslashreplace") + b"\n"
+        line = encode(self._render(entry)) + b"\n"
         if not self._is_file and len(line) > _PIPE_BUF:
             line = self._shorter(entry)
         if not self._append(line):
@@ -102,13 +107,13 @@ class AccessLog:
             200 <= status < 300
             and params.get("REQUEST_METHOD") in ("GET", "HEAD")
             and params.get("CONTENT_LENGTH", "0") == "0"
-            and params.get("REQUEST_URI") in self._suppressed
+            and params.get("REQUEST_URI") in self.suppressed
         )
 
     def _shorter(self, entry: Entry) -> bytes:
         """The line with every value cut, so that a pipe takes it whole."""
         entry.params = {name: v[:_SHORT_VALUE] for name, v in entry.params.items() if isinstance(v, str)}
-        return self._render(entry).encode("utf-8", "backslashreplace")[: _PIPE_BUF - 1] + b"\n"
+        return encode(self._render(entry))[: _PIPE_BUF - 1] + b"\n"
 
     def _append(self, line: bytes) -> bool:
         """Write a line; False where it is lost, or a part of it: then the next one begins on a line of its own."""
@@ -117,18 +122,27 @@ class AccessLog:
         try:
             if self._may_wait and not self._room.poll(0):
                 return False
-            written = os.write(self._fd, line)
+            written = os.write(self.fd, line)
         except OSError:
             return False
-        self._torn = written < len(line)
+        self._note_torn(written < len(line))
         return not self._torn
 
+    def lose_rest(self) -> None:
+        """A part of a line has been written from C."""
+        self._note_torn(True)
+        self._on_drop()
+
+    def _note_torn(self, torn: bool) -> None:
+        self._torn = torn
+        self.is_plain = not (torn or self._may_wait)
+
     def _look_at_descriptor(self) -> None:
-        self._torn = False
-        self._is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._may_wait = not self._is_file and os.get_blocking(self._fd)
+        self._is_file = stat.S_ISREG(os.fstat(self.fd).st_mode)
+        self._may_wait = not self._is_file and os.get_blocking(self.fd)
+        self._note_torn(False)
         self._room = select.poll()
-        self._room.register(self._fd, select.POLLOUT)
+        self._room.register(self.fd, select.POLLOUT)
 
 
 class SharedAccessLog(AccessLog):

@@ -101,7 +101,7 @@ class QuickWay:
             (_LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size),
             dispatcher.router.max_body,
             queue_timeout,
-            access is not None,
+            access,
             tuple(listeners),
         )
         dispatcher.errors.exchange = quick
@@ -166,14 +166,7 @@ class QuickWay:
         """See `OrdinaryWay.send_rest`."""
         return self._driver.send_rest(fd, data)
 
-    def log_begin(self) -> Began:
-        """See `AccessLog.begin`."""
-        assert self._access is not None
-        return self._access.begin()
-
-    def log_end(
-        self, began: Began, environ: dict[str, Any], status: int, head: bytes, size: int, complete: bool
-    ) -> None:
+    def log(self, began: Began, environ: dict[str, Any], status: int, head: bytes, size: int, complete: bool) -> None:
         """See `AccessLog.write`."""
         assert self._access is not None
         self._access.write(began, environ, Result(status, True, head, size), complete=complete)

@@ -129,6 +129,7 @@ def test_what_a_client_sends_cannot_forge_a_line(value: str, shown: str) -> None
         ("%e", '"%e": write the parameter\'s name, as in %{HTTP_HOST}e'),
         ("%o", '"%o": write the header\'s name'),
         ("%{\xe9}o", "write the header's name"),
+        ("%{a\nb}o", "write the header's name"),
         ("%{x}s", '"%{x}s": this one takes no {…}; write %s'),
         ("%{x}n", '"%{x}n": this one takes no {…}; write %n'),
         ("100 %", '"%": an atom that is not complete'),

@@ -21,9 +21,9 @@ pytestmark = pytest.mark.alone  # it measures, or has to be fast
 APART = 0.01  # seconds between requests, so that the worker is idle when the next one comes
 
 SYSTEM_CALLS = {
-    "kept": ("recvfrom", "sendto", "epoll_wait"),
-    "closed": ("accept4", "poll", "recvfrom", "sendto", "close", "epoll_wait"),
-}
+    "kept": ("recvfrom", "sendto", "write", "epoll_wait"),
+    "closed": ("accept4", "poll", "recvfrom", "sendto", "write", "close", "epoll_wait"),
+}  # the `write` is that of the access log
 
 # At most, without the C twin, of CPython 3.11; other versions have other bytecodes, and get a quarter more.
 BYTECODES = {"kept": 3_800, "closed": 4_100}
@@ -51,7 +51,12 @@ class TracedMaster(Master):
 def traces() -> Iterator[Traces]:
     """What strace says of a worker, for requests on kept and closed connections, apart and at once."""
     with short_place() as place:
-        pool = {"max_children": 1, "app_dir": str(APPLICATIONS)}
+        watched = {
+            "access_log": str(place / "access.log"),
+            "request_slowlog_timeout": 30,
+            "request_terminate_timeout": 60,
+        }
+        pool = {"max_children": 1, "app_dir": str(APPLICATIONS), **watched}
         settings = Settings(place, pool, [{"name": "hello", "app": "hello:application"}])
         master = TracedMaster(settings)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 
@@ -11,12 +12,18 @@ from tests.compiling import QUICK, compile_extension, load
 
 
 @pytest.fixture(scope="session")
-def extension(tmp_path_factory: pytest.TempPathFactory) -> type:
-    """`_quick.Quick`, compiled."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """`_quick`, compiled."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("GATEWAY_PURE", raising=False)
-        found: type = load("gateway.net._quick", compile_extension(QUICK, tmp_path_factory.mktemp("quick"))).Quick
-        return found
+        return load("gateway.net._quick", compile_extension(QUICK, tmp_path_factory.mktemp("quick")))
+
+
+@pytest.fixture(scope="session")
+def extension(compiled: ModuleType) -> type:
+    """`_quick.Quick`, compiled."""
+    found: type = compiled.Quick
+    return found
 
 
 @pytest.fixture(scope="module", params=["ordinary", "quick"])

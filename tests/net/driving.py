@@ -17,6 +17,7 @@ from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.interruption import Interruption
 from gateway.net.acceptor import IpAddress
+from gateway.net.accesslog import AccessLog
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Timeouts
 from gateway.net.gate import Gate
@@ -89,6 +90,7 @@ class Running:
         stale: bool = False,
         idle: bool = False,
         queue_timeout: float = 0,
+        access: AccessLog | None = None,
     ) -> None:
         self.log: list[str] = []
         self.board = Board(stale=stale, idle=idle)
@@ -98,7 +100,7 @@ class Running:
             [(Binding(), site)], errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body
         )
         interruption = Interruption()
-        quick = QuickWay.maker(dispatcher, self.board, interruption, None, queue_timeout)
+        quick = QuickWay.maker(dispatcher, self.board, interruption, access, queue_timeout)
         engine = FastCGIConnection if protocol == "fastcgi" else SCGIConnection
         self._theirs = theirs
         self._driver = Driver(
@@ -110,6 +112,7 @@ class Running:
             board=self.board,
             gate=Gate(queue_timeout, protocol),
             kept=kept,
+            access=access,
             allowed=allowed,
             interruption=interruption,
             quick=quick if protocol == "fastcgi" else None,

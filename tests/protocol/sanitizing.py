@@ -11,7 +11,13 @@ import subprocess
 import sys
 import sysconfig
 
-TESTS = ("tests/protocol", "tests/net/test_quick.py", "tests/process/test_scoreboard.py")
+TESTS = (
+    "tests/protocol",
+    "tests/net/test_line.py",
+    "tests/net/test_quick.py",
+    "tests/net/test_quick_log.py",
+    "tests/process/test_scoreboard.py",
+)
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 
 
