@@ -13,6 +13,7 @@ import sysconfig
 
 TESTS = (
     "tests/protocol",
+    "tests/app/test_scope_in_c.py",
     "tests/net/test_line.py",
     "tests/net/test_quick.py",
     "tests/net/test_quick_log.py",

@@ -166,9 +166,10 @@ def test_a_pool_with_an_interpreter_of_its_own(
     script = (
         "import boot; boot.load_package(); from gateway.protocol import fastcgi as f; print(f.decode_params.__module__)"
     )
+    sanitizer = {name: os.environ[name] for name in ("LD_PRELOAD", "ASAN_OPTIONS") if name in os.environ}
     done = subprocess.run(
         ["/usr/bin/python3", "-B", "-c", script], capture_output=True, text=True, cwd=tmp_path, timeout=30,
-        env={"PATH": os.defpath, "PYTHONPATH": str(package / "process"), "GATEWAY_PURE": pure},
+        env={"PATH": os.defpath, "PYTHONPATH": str(package / "process"), "GATEWAY_PURE": pure, **sanitizer},
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (f"gateway.protocol.{used}\n", "")
 
