@@ -336,8 +336,10 @@ class Scoreboard:
     def _row(self, slot: int, thread: int, size: int) -> bytes | None:
         start = self.layout.start(slot) + thread * self.layout.row
         for _ in range(_READ_ATTEMPTS):
+            # The kernel may copy the words of one read in any order, so the sequence number is read apart.
+            before = os.pread(self.fd, 8, start)
             data = os.pread(self.fd, size, start)
-            if data[0] % 2 == 0 and os.pread(self.fd, 8, start) == data[:8]:
+            if before[0] % 2 == 0 and os.pread(self.fd, 8, start) == before:
                 return data
         return None
 
