@@ -55,6 +55,7 @@ def front(name: str, target: str, pool: str, part: bool, publisher: tuple[str, .
 @click.option("--port", default=8080, type=_port, metavar="N", help="port to show it at (default: 8080)")
 @click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
 @publisher_flag
+@click.option("--static", default="", metavar="PATH", help="folder served as /sta/ (default: the bundled one)")
 def up(target: str, **options: Any) -> int:
     """Serve behind a front-end, here and now.
 

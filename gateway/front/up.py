@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from urllib.parse import quote
 
 from gateway.config import read_settings
 from gateway.front import share
@@ -51,10 +52,12 @@ def up(
     port: int = 8080,
     app_dir: str = "",
     publisher: Sequence[str] = (),
+    static: str = "",
 ) -> int:
     """Run `target`, by default the demo, behind `front` ("lighttpd", "nginx", "embedded"; default: what is there).
 
-    `publisher` names modules to publish in place of it.
+    `publisher` names modules to publish in place of it; `static` is the folder served as /sta/, by default the bundled
+    one.
 
     Returns 0 after Ctrl-C, SIGTERM or SIGHUP, and 111 when something is missing, taken, or ends by itself. Raises
     ConfigError for a mistake in the settings.
@@ -68,12 +71,19 @@ def up(
             flags = {"app_dir": app_dir} if app_dir else {}
             settings = read_settings(target, flags | {"publisher": publisher}).settings
             words = [word for name in publisher for word in ("--publisher", name)] or [target]
-            site = _Site(words, app_dir, host, port, settings)
+            site = _Site(words, app_dir, host, port, _folder(static), settings)
             _run(site, name, program)
     except _Trouble as trouble:
         _tell(str(trouble))
         return SYSTEM
     return 0
+
+
+def _folder(static: str) -> str:
+    """The absolute path of the folder of static files. Raises ConfigError."""
+    if static and not os.path.isdir(static):
+        raise ConfigError(f"--static {static}: there is no such folder")
+    return os.path.abspath(static) if static else str(share.folder("static"))
 
 
 @contextlib.contextmanager
@@ -118,6 +128,7 @@ class _Site:
     app_dir: str
     host: str
     port: int
+    static: str
     settings: Settings
 
     @property
@@ -128,26 +139,28 @@ class _Site:
     def address(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    def name(self) -> str:
-        """A host name and the port that some application is bound to. Raises ConfigError when none is to the port."""
+    def shown(self) -> tuple[str, str]:
+        """The host with its port, and the path, of some application. Raises ConfigError when none is at the port."""
         bindings = [binding for application in self.settings.applications for binding in application.bindings]
+        if not bindings:
+            return self.address, "/"
         here = [binding for binding in bindings if binding.port in ("*", self.port)]
-        if bindings and not here:
+        if not here:
             raise ConfigError(
                 f"{self.what}: nothing is bound to port {self.port}; use a binding's, as in --port {bindings[0].port}"
             )
-        names = [binding.hostname for binding in here]
-        if not names or "*" in names:
-            return self.address
-        return f"{names[0].replace('*', 'www')}:{self.port}"
+        chosen = min(here, key=lambda binding: (binding.path.strip("/") != "", binding.hostname != "*"))
+        name = self.address if chosen.hostname == "*" else f"{chosen.hostname.replace('*', 'www')}:{self.port}"
+        return name, quote(chosen.path.rstrip("/") + "/")
 
 
 def _run(site: _Site, name: str, program: str) -> None:
-    url_name = site.name()
+    host, path = site.shown()
+    url = f"http://{host}{path}"
     if reason := probe.refusal(site.host, site.port):
         raise _Trouble(f"cannot listen on {site.address}: {reason}; choose another port, as in --port {site.port + 1}")
     folders = [pool.app_dir or os.getcwd() for pool in site.settings.pools.values()]
-    identity = choose_identity([*folders, str(share.folder("static"))], _tell)
+    identity = choose_identity([*folders, site.static], _tell)
     ended: queue.SimpleQueue[_Child] = queue.SimpleQueue()
     with _private_directory(identity) as directory, contextlib.ExitStack() as children:
         command, served = _pool(site, directory, identity)
@@ -157,8 +170,8 @@ def _run(site: _Site, name: str, program: str) -> None:
         command = _front(name, program, site, served, directory, identity)
         children.enter_context(_Child(name, command, ended, None if program else identity))
         _wait_until(lambda: _serves(f"{directory}/control.sock"), ended, "no worker is ready")
-        _wait_until(lambda: _answers(site, url_name), ended, f"http://{url_name}/ gives no answer")
-        print(f"http://{url_name}/", flush=True)
+        _wait_until(lambda: _answers(site, host, path), ended, f"{url} gives no answer")
+        print(url, flush=True)
         _tell(f"{site.what} is served by {name}; Ctrl-C stops it")
         raise _Trouble(ended.get().obituary())
 
@@ -253,17 +266,16 @@ def _pool(site: _Site, directory: str, identity: Identity) -> tuple[list[str], S
 
 def _front(name: str, program: str, site: _Site, served: Settings, directory: str, identity: Identity) -> list[str]:
     """The command that starts the front-end, its configuration written."""
-    static = str(share.folder("static"))
     if not program:
         pool = next(iter(served.pools.values()))
-        return [sys.executable, "-m", "gateway.front.embedded", pool.listen[0], static, site.host, str(site.port)]
+        return [sys.executable, "-m", "gateway.front.embedded", pool.listen[0], site.static, site.host, str(site.port)]
     # lighttpd refuses to be told to stay root.
     user = "" if name == "lighttpd" and identity.uid == 0 else identity.user
     text = render(
         name,
         served,
         listen=site.address,
-        static=static,
+        static=site.static,
         run_directory=directory,
         user=user,
         group=identity.group,
@@ -295,10 +307,10 @@ def _serves(path: str) -> bool:
     return any(worker["state"] in ("idle", "busy") for pool in pools for worker in pool["workers"])
 
 
-def _answers(site: _Site, name: str) -> bool:
+def _answers(site: _Site, host: str, path: str) -> bool:
     connection = http.client.HTTPConnection(site.host, site.port, timeout=5)
     try:
-        connection.request("GET", "/", headers={"Host": name, "Connection": "close"})
+        connection.request("GET", path, headers={"Host": host, "Connection": "close"})
         return connection.getresponse().status not in _NOT_YET
     except (OSError, http.client.HTTPException):
         return False

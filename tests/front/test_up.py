@@ -86,12 +86,38 @@ def test_a_front_that_is_none() -> None:
         up(front="apache")
 
 
+def test_a_folder_of_static_files_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="--static /nowhere: there is no such folder"):
+        up(static="/nowhere", front="embedded")
+
+
 def test_a_port_that_no_application_is_bound_to(place: Path) -> None:
     (place / "site.toml").write_text(
         '[[applications]]\nname = "x"\napp = "x:y"\nbindings = [{ hostname = "x.example", port = 81 }]\n'
     )
     with pytest.raises(ConfigError, match="nothing is bound to port 8080; use a binding's, as in --port 81"):
         up(str(place / "site.toml"), front="embedded")
+
+
+@pytest.mark.parametrize(
+    ("bindings", "shown"),
+    [
+        (
+            '{ hostname = "shop.localhost", port = "*" }, { hostname = "*", port = "*", path = "/shop" }',
+            "shop.localhost:PORT/",
+        ),
+        ('{ hostname = "*", port = "*", path = "/shop" }', "127.0.0.1:PORT/shop/"),
+    ],
+)
+def test_the_url_is_one_that_an_application_is_bound_to(place: Path, bindings: str, shown: str) -> None:
+    (place / "shop.py").write_text(
+        "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n"
+    )
+    (place / "site.toml").write_text(f'[[applications]]\nname = "x"\napp = "shop:app"\nbindings = [{bindings}]\n')
+    port = str(free_port())
+    command = [*GATEWAY, "up", "site.toml", "--front", "embedded", "--port", port]
+    with Program(command, place / "log", cwd=place, env=os.environ | {"PYTHONPATH": os.getcwd()}) as program:
+        program.wait_for(lambda: f"http://{shown.replace('PORT', port)}\n" in program.said)
 
 
 def test_root_gives_its_rights_up_where_it_can(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
