@@ -1,11 +1,21 @@
-"""FastAPI in one file: `gateway serve hello:app --app-dir examples/fastapi`, then /hello."""
+"""FastAPI: `gateway up hello:app --app-dir examples/fastapi` (docs/examples/fastapi.md)."""
 
+import functools
+import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated
 
-from fastapi import FastAPI, Request
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from a2wsgi import ASGIMiddleware
+from fastapi import Cookie, FastAPI, Form, Request, UploadFile
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 
 app = FastAPI()
+
+
+@app.get("/")
+async def index() -> HTMLResponse:
+    return HTMLResponse(Path(__file__).parent.with_name("page.html").read_text())
 
 
 @app.get("/hello")
@@ -13,20 +23,43 @@ async def hello() -> PlainTextResponse:
     return PlainTextResponse("Hello from FastAPI\n")
 
 
-@app.get("/threaded")
-def threaded() -> dict[str, str]:  # no coroutine: FastAPI runs it in a thread
-    return {"hello": "from a thread"}
+@app.post("/form")
+async def form(name: Annotated[str, Form()]) -> PlainTextResponse:
+    return PlainTextResponse(f"Hello, {name}\n")
 
 
-@app.post("/size")
-async def size(request: Request) -> dict[str, int]:
-    return {"size": sum([len(piece) async for piece in request.stream()])}
+@app.post("/upload")
+def upload(file: UploadFile) -> dict[str, str | int | None]:  # no coroutine: FastAPI runs it in a thread
+    digest = hashlib.file_digest(file.file, "sha256").hexdigest()
+    return {"name": file.filename, "size": file.file.tell(), "sha256": digest}
 
 
-@app.get("/stream")
-async def stream() -> StreamingResponse:
-    async def parts() -> AsyncIterator[str]:
-        for number in range(3):
-            yield f"{number}\n"
+@app.get("/download")
+async def download() -> StreamingResponse:
+    async def rows() -> AsyncIterator[str]:
+        for number in range(5_000):
+            yield f"{number},{number**2}\n"
 
-    return StreamingResponse(parts(), media_type="text/plain")
+    return StreamingResponse(rows(), media_type="text/csv")
+
+
+@app.get("/old")
+async def old(request: Request) -> RedirectResponse:
+    return RedirectResponse(request.url_for("hello"), 302)
+
+
+@app.get("/visits")
+async def visits(visits: Annotated[int, Cookie()] = 0) -> PlainTextResponse:
+    response = PlainTextResponse(f"{visits + 1}\n")
+    response.set_cookie("visits", str(visits + 1))
+    return response
+
+
+@functools.cache
+def _bridge() -> ASGIMiddleware:
+    return ASGIMiddleware(app)  # it starts a thread, so not before a worker is forked
+
+
+def application(environ, start_response):
+    """The same as a WSGI application, for a pool that has others of these."""
+    return _bridge()(environ, start_response)

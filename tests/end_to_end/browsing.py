@@ -43,6 +43,7 @@ class Post:
     path: str
     body: bytes
     at: float = 0.0
+    content_type: str = "application/octet-stream"
 
 
 async def _answer(reader: asyncio.StreamReader) -> Answer:
@@ -61,7 +62,7 @@ async def _answer(reader: asyncio.StreamReader) -> Answer:
 async def _send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, post: Post, connection: str) -> Answer:
     head = (
         f"POST {post.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: {connection}\r\n"
-        f"Content-Length: {len(post.body)}\r\nContent-Type: application/octet-stream\r\n\r\n"
+        f"Content-Length: {len(post.body)}\r\nContent-Type: {post.content_type}\r\n\r\n"
     )
     writer.write(head.encode() + post.body)
     return await _answer(reader)

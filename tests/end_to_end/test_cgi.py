@@ -2,89 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import os
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.browsing import fetch
-from tests.end_to_end.running import HERE, ROOT, Program, Settings, front, listens
-from tests.waiting import free_port, wait_until
+from tests.end_to_end.cgiserver import CgiServer, cgi_server
+from tests.end_to_end.running import HERE
+from tests.waiting import wait_until
 
-MODULES = "/usr/lib/apache2/modules"
-APACHE = """
-ServerRoot {place}
-ServerName localhost
-Listen 127.0.0.1:{port}
-PidFile {place}/apache.pid
-ErrorLog {place}/apache.log
-DefaultRuntimeDir {place}
-Mutex default:{place}
-ScriptSock {place}/cgid.sock
-LoadModule mpm_event_module {modules}/mod_mpm_event.so
-LoadModule authz_core_module {modules}/mod_authz_core.so
-LoadModule alias_module {modules}/mod_alias.so
-LoadModule cgid_module {modules}/mod_cgid.so
-ScriptAlias /cgi-bin/ {place}/cgi-bin/
-"""
-LIGHTTPD = """
-server.modules = ( "mod_alias", "mod_cgi" )
-server.bind = "127.0.0.1"
-server.port = {port}
-server.document-root = "{place}/cgi-bin"
-server.errorlog = "{place}/lighttpd.log"
-server.breakagelog = "{place}/scripts.log"
-server.stream-response-body = 1
-alias.url = ( "/cgi-bin/" => "{place}/cgi-bin/" )
-cgi.assign = ( ".cgi" => "" )
-"""
-# Apache refuses to run anything as root, and whoever it would become may not read root's own interpreter.
-AS_SOMEBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 ENDINGS = {
     "gateway.run": "import gateway\ngateway.run(application)\n",
     "flup": "from flup.server.fcgi import WSGIServer\nWSGIServer(application).run()\n",
 }
-
-
-@dataclass
-class CgiServer:
-    """A web server that starts a script for each request below /cgi-bin/start.cgi."""
-
-    port: int
-    place: Path
-    settings: Settings
-
-    @property
-    def said(self) -> str:
-        """What the scripts have written to standard error, among what the server itself has to say."""
-        return "".join(path.read_text() for path in self.place.glob("*.log"))
-
-
-@contextlib.contextmanager
-def cgi_server(name: str, place: Path, command: str) -> Iterator[CgiServer]:
-    (place / "cgi-bin").mkdir()
-    start = place / "cgi-bin" / "start.cgi"
-    settings = Settings(place)
-    variables = f"PYTHONPATH={ROOT}:{HERE} JOURNAL={place}/journal GATES={place}/gates HTTP_PROXY=$HTTP_PROXY"
-    start.write_text(f"#!/bin/sh\n{variables} exec {sys.executable} {command}\n")
-    start.chmod(0o755)
-    port = free_port()
-    if name == "lighttpd":
-        with front("lighttpd", place, LIGHTTPD.format(port=port, place=place), port):
-            yield CgiServer(port, place, settings)
-        return
-    (place / "apache.conf").write_text(APACHE.format(port=port, place=place, modules=MODULES))
-    apache = [*AS_SOMEBODY, "apache2", "-D", "FOREGROUND", "-f", place / "apache.conf"]
-    environment = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
-    with Program(apache, place / "apache.out", env=environment) as program:
-        program.wait_for(lambda: listens(port))
-        yield CgiServer(port, place, settings)
 
 
 @pytest.fixture(params=["apache", "lighttpd"])
@@ -102,7 +35,7 @@ def command(request: pytest.FixtureRequest, place: Path) -> str:
 
 
 def test_cgi(server_name: str, place: Path, command: str) -> None:
-    with cgi_server(server_name, place, command) as server:
+    with cgi_server(server_name, place, {"start": command}) as server:
         answer = fetch(server.port, "/cgi-bin/start.cgi/hello")
         assert (answer.status, answer.text, answer.headers["content-type"]) == (
             200, "Hello\n", "text/plain; charset=utf-8",
@@ -173,7 +106,7 @@ def check_streaming(server: CgiServer) -> None:
 @pytest.mark.parametrize("text", ["import no_such_module\n", "x = (\n", "raise LookupError('no such shop')\n"])
 def test_script_that_fails_before_it_serves(server_name: str, place: Path, text: str) -> None:
     (place / "site.py").write_text(text)
-    with cgi_server(server_name, place, f"-m gateway run {place}/site.py") as server:
+    with cgi_server(server_name, place, {"start": f"-m gateway run {place}/site.py"}) as server:
         assert fetch(server.port, "/cgi-bin/start.cgi/").status == 500
         wait_until(lambda: f"gateway: {place}/site.py failed:" in server.said, what="the traceback")
 
@@ -181,7 +114,7 @@ def test_script_that_fails_before_it_serves(server_name: str, place: Path, text:
 def test_without_any_command(server_name: str, place: Path) -> None:
     """The script by itself: python site.py."""
     (place / "site.py").write_text("from everything import application\n" + ENDINGS["gateway.run"])
-    with cgi_server(server_name, place, f"{place}/site.py") as server:
+    with cgi_server(server_name, place, {"start": f"{place}/site.py"}) as server:
         assert fetch(server.port, "/cgi-bin/start.cgi/hello").text == "Hello\n"
         assert fetch(server.port, "/cgi-bin/start.cgi/raise_before").status == 500
         wait_until(lambda: "LookupError: before the first byte, on purpose" in server.said, what="the traceback")
@@ -189,7 +122,7 @@ def test_without_any_command(server_name: str, place: Path) -> None:
 
 def test_webpy(server_name: str, place: Path) -> None:
     """Its runner takes SERVER_SOFTWARE for CGI; the development server's debug pages stay off."""
-    with cgi_server(server_name, place, f"-m gateway run {HERE}/scripts/code.py") as server:
+    with cgi_server(server_name, place, {"start": f"-m gateway run {HERE}/scripts/code.py"}) as server:
         assert fetch(server.port, "/cgi-bin/start.cgi/").text == "Hello, world!\n"
         answer = fetch(server.port, "/cgi-bin/start.cgi/raise")
         assert (answer.status, b"on purpose" in answer.body) == (500, False)

@@ -23,7 +23,7 @@ from tests.end_to_end.running import (
 )
 from tests.waiting import free_port, wait_until
 
-SCRIPT = ROOT / "examples" / "webpy-script" / "code.py"
+SCRIPT = ROOT / "examples" / "webpy" / "code.py"
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_by_bin_path(place: Path, command: str) -> None:
     with front(
         "lighttpd", place, configuration.replace('"max-procs" => 1,', '"min-procs" => 5, "max-procs" => 5,'), port
     ) as lighttpd:
-        answer = fetch(port, "/")
+        answer = fetch(port, "/hello")
         assert (answer.status, b"Hello" in answer.body) == (200, True), lighttpd.said
         wait_until(lambda: len(children(lighttpd.pid)) == 5, what="five processes")
         started = children(lighttpd.pid)
@@ -54,7 +54,7 @@ def test_by_hand(place: Path) -> None:
     program = Program([*GATEWAY, "run", SCRIPT], place / "log", env=environment, cwd=place)
     try:
         program.wait_for(lambda: listens(port))
-        assert b"Hello" in fetch(port, "/").body
+        assert b"Hello" in fetch(port, "/hello").body
         assert str(port) in program.said
     finally:
         program.stop()
@@ -62,7 +62,7 @@ def test_by_hand(place: Path) -> None:
 
 def test_as_cgi(place: Path) -> None:
     variables = {
-        "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/",
+        "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/hello",
         "QUERY_STRING": "", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
     }  # fmt: skip
     done = subprocess.run(
@@ -93,4 +93,4 @@ def test_script_that_ends_in_gateway_run(place: Path) -> None:
     port = free_port()
     configuration = front_configuration("lighttpd", Settings(place), port, bin_path=f"{place}/start")
     with front("lighttpd", place, configuration, port):
-        assert fetch(port, "/").body == b"from the script"
+        assert fetch(port, "/hello").body == b"from the script"
