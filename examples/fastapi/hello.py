@@ -61,5 +61,11 @@ def _bridge() -> ASGIMiddleware:
 
 
 def application(environ, start_response):
-    """The same as a WSGI application, for a pool that has others of these."""
+    """The same as a WSGI application: for a pool that has others of these, and for CGI."""
     return _bridge()(environ, start_response)
+
+
+if __name__ == "__main__":
+    import gateway
+
+    gateway.run(application)
