@@ -1,6 +1,7 @@
 """Bottle: `gateway up hello:app --app-dir examples/bottle` (docs/examples/bottle.md)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from bottle import Bottle, redirect, request, response
@@ -30,7 +31,7 @@ def form():
 def upload():
     file = request.files["file"]
     digest = hashlib.file_digest(file.file, "sha256").hexdigest()
-    return {"name": file.raw_filename, "size": file.file.tell(), "sha256": digest}
+    return {"name": file.raw_filename, "size": file.file.seek(0, os.SEEK_END), "sha256": digest}
 
 
 @app.get("/download")

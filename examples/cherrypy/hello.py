@@ -1,6 +1,7 @@
 """CherryPy: `gateway up hello:application --app-dir examples/cherrypy` (docs/examples/cherrypy.md)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 import cherrypy
@@ -32,7 +33,7 @@ class Site:
     @cherrypy.tools.json_out()
     def upload(self, file):
         digest = hashlib.file_digest(file.file, "sha256").hexdigest()
-        return {"name": file.filename, "size": file.file.tell(), "sha256": digest}
+        return {"name": file.filename, "size": file.file.seek(0, os.SEEK_END), "sha256": digest}
 
     @cherrypy.expose
     @cherrypy.config(**{"response.stream": True})

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
@@ -31,7 +32,7 @@ async def form(name: Annotated[str, Form()]) -> PlainTextResponse:
 @app.post("/upload")
 def upload(file: UploadFile) -> dict[str, str | int | None]:  # no coroutine: FastAPI runs it in a thread
     digest = hashlib.file_digest(file.file, "sha256").hexdigest()
-    return {"name": file.filename, "size": file.file.tell(), "sha256": digest}
+    return {"name": file.filename, "size": file.file.seek(0, os.SEEK_END), "sha256": digest}
 
 
 @app.get("/download")

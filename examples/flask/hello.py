@@ -1,6 +1,7 @@
 """Flask: `gateway up hello:app --app-dir examples/flask` (docs/examples/flask.md)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from flask import Flask, redirect, request, url_for
@@ -28,7 +29,7 @@ def form():
 def upload():
     file = request.files["file"]
     digest = hashlib.file_digest(file.stream, "sha256").hexdigest()
-    return {"name": file.filename, "size": file.stream.tell(), "sha256": digest}
+    return {"name": file.filename, "size": file.stream.seek(0, os.SEEK_END), "sha256": digest}
 
 
 @app.get("/download")

@@ -1,6 +1,7 @@
 """Pyramid: `gateway up hello:application --app-dir examples/pyramid` (docs/examples/pyramid.md)."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from pyramid.config import Configurator
@@ -23,7 +24,7 @@ def form(request):
 def upload(request):
     field = request.POST["file"]
     digest = hashlib.file_digest(field.file, "sha256").hexdigest()
-    return {"name": field.filename, "size": field.file.tell(), "sha256": digest}
+    return {"name": field.filename, "size": field.file.seek(0, os.SEEK_END), "sha256": digest}
 
 
 def download(request):

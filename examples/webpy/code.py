@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import web
@@ -42,7 +43,7 @@ class upload:
         field = web.input(file={}).file
         digest = hashlib.file_digest(field.file, "sha256").hexdigest()
         web.header("Content-Type", "application/json")
-        return json.dumps({"name": field.filename, "size": field.file.tell(), "sha256": digest})
+        return json.dumps({"name": field.filename, "size": field.file.seek(0, os.SEEK_END), "sha256": digest})
 
 
 class download:

@@ -15,7 +15,6 @@ from tests.end_to_end.browsing import Answer, fetch
 
 FORM = "application/x-www-form-urlencoded"
 PASSWORD = "correct horse battery"
-_UPLOADED = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,24 @@ def form(example: Example) -> None:
 
 
 @functools.cache
-def _file() -> tuple[bytes, str]:
-    """A form with a file of 20 MB, and what the file's digest is."""
-    content = os.urandom(_UPLOADED)
+def _file(size: int) -> tuple[bytes, str]:
+    """A form with a file of so many bytes, and what the file's digest is."""
+    content = os.urandom(size)
     head = '--limit\r\nContent-Disposition: form-data; name="file"; filename="noise.bin"\r\n'
     head += "Content-Type: application/octet-stream\r\n\r\n"
     return head.encode() + content + b"\r\n--limit--\r\n", hashlib.sha256(content).hexdigest()
 
 
-def upload(example: Example) -> None:
-    body, digest = _file()
+def upload(example: Example, size: int = 20_000_000) -> None:
+    body, digest = _file(size)
     answer = example.host.fetch("/upload", "POST", body, Content_Type="multipart/form-data; boundary=limit")
     assert answer.status == 200, answer
-    assert json.loads(answer.body) == {"name": "noise.bin", "size": _UPLOADED, "sha256": digest}, answer
+    assert json.loads(answer.body) == {"name": "noise.bin", "size": size, "sha256": digest}, answer
+
+
+def small_upload(example: Example) -> None:
+    """Frameworks keep a small file in memory."""
+    upload(example, 3)
 
 
 def download(example: Example) -> None:
@@ -128,6 +132,7 @@ def static(example: Example) -> None:
 FEATURES: dict[str, Check] = {
     "`/hello`": hello,
     "form": form,
+    "small upload": small_upload,
     "upload of 20 MB": upload,
     "streamed download": download,
     "redirect below a path": redirect,
