@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tests.end_to_end.examples import frameworks, jsonstore
+from tests.end_to_end.examples import frameworks, jsonstore, publisher
 from tests.end_to_end.examples.outcome import Outcome
 
 Trial = Callable[[Path], Iterator[Outcome]]
@@ -15,6 +15,7 @@ Trial = Callable[[Path], Iterator[Outcome]]
 TRIALS: Mapping[str, Trial] = {
     **frameworks.TRIALS,
     **jsonstore.TRIALS,
+    **publisher.TRIALS,
 }
 _TITLE = """# Examples, behind each front-end
 
