@@ -5,7 +5,6 @@ wrong with it is said in the operator's words; and the reference page of all set
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import enum
 import functools
 import ipaddress
@@ -81,10 +80,14 @@ def unknown(key: str, place: str, known: Iterable[str]) -> str:
     for table, declared in (("[gateway]", Gateway), ("[pools.NAME]", Pool), ("[[applications]]", Application)):
         if key in {field.name for field in dataclasses.fields(declared)}:
             return f"{_at(place, key)} stands in the wrong place; it belongs in {table}"
-    near = difflib.get_close_matches(key, names, 1)
-    return f"{_at(place, key)} is unknown; " + (
-        f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
-    )
+    near = _nearest(key, names)
+    return f"{_at(place, key)} is unknown; " + (f"did you mean {near}?" if near else f"there are: {', '.join(names)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    import difflib
+
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), "")
 
 
 def _at(place: str, key: str) -> str:
@@ -250,8 +253,8 @@ def _check_limits(value: Any, field: dataclasses.Field[Any]) -> None:
         if name in _HAVE_THEIR_OWN:
             raise ValueError(f"{name} has a setting of its own; write {_HAVE_THEIR_OWN[name]}")
         if limits is value and name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"{name} is no limit; " + (f"did you mean {near[0]}?" if near else "see getrlimit(2)"))
+            near = _nearest(name, known)
+            raise ValueError(f"{name} is no limit; " + (f"did you mean {near}?" if near else "see getrlimit(2)"))
         if limit is not None and limit < resource.RLIM_INFINITY:
             raise ValueError(f'{limit} is too small; write 0 or more, or "unlimited"')
 
