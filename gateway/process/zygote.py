@@ -37,6 +37,7 @@ from gateway.process import worker
 from gateway.process.forksafety import Census
 from gateway.process.patience import in_time
 from gateway.process.prctl import die_with, set_dumpable, set_name
+from gateway.process.scoreboard import row_type
 from gateway.process.task import Task
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def fork_from_here(task: Task, channel_fd: int, load: worker.Load) -> NoReturn:
 
 def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources: Sources | None) -> NoReturn:
     """Let the probe answer, report that, and fork workers until the master closes the channel."""
+    row_type()  # imported once, not by each worker
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
     report = _probe(task, load, sources)
