@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.end_to_end.running import HERE, ROOT, Program, Settings, front, listens
+from tests.end_to_end.running import AS_SOMEBODY, HERE, ROOT, Program, Settings, front, listens
 from tests.waiting import free_port
 
 MODULES = "/usr/lib/apache2/modules"
@@ -39,8 +39,6 @@ server.stream-response-body = 1
 alias.url = ( "/cgi-bin/" => "{place}/cgi-bin/" )
 cgi.assign = ( ".cgi" => "" )
 """
-# Apache refuses to run anything as root, and whoever it would become may not read root's own interpreter.
-AS_SOMEBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 
 
 @dataclass

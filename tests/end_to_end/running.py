@@ -25,6 +25,8 @@ ROOT = HERE.parent.parent
 GATEWAY = [sys.executable, "-m", "gateway"]
 ENVIRONMENT = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
 ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "SECRET": "of the master"}
+# Apache refuses to run anything as root, and whoever it would become may not read root's own interpreter.
+AS_SOMEBODY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
 USER = "" if os.geteuid() else "root"  # a master that is root has to be told whose workers it starts
 
 
@@ -293,9 +295,15 @@ def by_scgi(configuration: str) -> str:
 
 
 def front_command(name: str, place: Path, configuration: Path) -> list[str]:
-    if name == "nginx":
-        return ["nginx", "-e", "stderr", "-p", str(place), "-c", str(configuration)]
-    return ["lighttpd", "-D", "-f", str(configuration)]
+    file = str(configuration)
+    commands = {
+        "nginx": ["nginx", "-e", "stderr", "-p", str(place), "-c", file],
+        "lighttpd": ["lighttpd", "-D", "-f", file],
+        "haproxy": ["haproxy", "-db", "-f", file],
+        "apache": [*AS_SOMEBODY, "apache2", "-D", "FOREGROUND", "-f", file],
+        "caddy": ["caddy", "run", "--adapter", "caddyfile", "--config", file],
+    }
+    return commands[name]
 
 
 @contextlib.contextmanager
@@ -303,7 +311,12 @@ def front(name: str, place: Path, configuration: str, port: int) -> Iterator[Pro
     """A front-end that takes connections on `port`."""
     path = place / f"{name}.conf"
     path.write_text(configuration)
-    program = Program(front_command(name, place, path), place / f"{name}.log", cwd=place)
+    environment = ENVIRONMENT | {
+        "HOME": str(place),
+        "XDG_DATA_HOME": str(place),
+        "XDG_CONFIG_HOME": str(place),
+    }  # Caddy
+    program = Program(front_command(name, place, path), place / f"{name}.log", cwd=place, env=environment)
     try:
         program.wait_for(lambda: listens(port))
         yield program

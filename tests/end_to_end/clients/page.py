@@ -1,0 +1,63 @@
+"""Writes the page of clients, docs/reference/clients.md: `python -m tests.end_to_end.clients.page`.
+
+With words as arguments only the clients that have one of them in their names are driven anew; the other rows stay.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+from tests.end_to_end.clients import haproxy
+from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown
+from tests.end_to_end.running import ROOT
+
+PAGE = ROOT / "docs" / "reference" / "clients.md"
+MODULES = (haproxy,)  # whose features are on the page, a section for each client
+_TITLE = """# Clients that speak FastCGI or SCGI, feature by feature
+
+Each row was made by a test that drives the real program, as Debian 12 ships it, before a pool of this gateway:
+`tests/end_to_end/test_clients.py` sends all of it anew and compares what comes out with this page.
+"""
+
+
+def row(feature: Feature, shown: Shown) -> str:
+    """The line of the page for a feature."""
+    cells = (feature.what, shown.sent, shown.came)
+    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells) + " |\n"
+
+
+def clients() -> list[str]:
+    """The sections, in the order in which they were registered."""
+    return list(dict.fromkeys(feature.client for feature in FEATURES))
+
+
+def page(rows: Sequence[str]) -> str:
+    """The page of all features' rows."""
+    text = _TITLE
+    for client in clients():
+        text += f"\n## {client}\n\n| feature | sent | came out |\n| --- | --- | --- |\n"
+        text += "".join(line for each, line in zip(FEATURES, rows, strict=True) if each.client == client)
+    return text
+
+
+def committed(feature: Feature) -> str:
+    """The row that the page has for a feature; "" when it has none."""
+    section = PAGE.read_text().partition(f"\n## {feature.client}\n")[2].partition("\n## ")[0]
+    return next((line for line in section.splitlines(True) if line.startswith(f"| {feature.what} | ")), "")
+
+
+def main(chosen: Sequence[str]) -> None:
+    """Write the page."""
+    with Bench() as bench:
+        anew = [not chosen or any(word in each.client for word in chosen) for each in FEATURES]
+        rows = [
+            row(each, each.show(bench)) if shown else committed(each)
+            for each, shown in zip(FEATURES, anew, strict=True)
+        ]
+    PAGE.write_text(page(rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
