@@ -109,7 +109,7 @@ def idle_workers(place: Path) -> int:
         (["serve", "shop:application", "--listen", "/no/such/s", *AS_ROOT], 111, "cannot listen in /no/such: "),
         (["serve", "shop:application", "--listen", "fd:0", *AS_ROOT], 100, "file descriptor 0 is no listening socket"),
         (["serve", "shop:application", "--user", "no-such-user"], 100, "user 'no-such-user' does not exist"),
-        (["front", "apache", "shop:application"], 100, "'apache' is no front-end that is rendered"),
+        (["front", "hiawatha", "shop:application"], 100, "'hiawatha' is no front-end that is rendered"),
         (["front", "nginx", "shop:application", "--pool", "fd:0"], 100, "pools.main.listen: a front-end has to be"),
         (["reload", "--control", "/no/such/socket"], 111, "/no/such/socket: no gateway answers there"),
         (["upgrade", "--control", "/no/such/socket"], 111, "/no/such/socket: no gateway answers there"),

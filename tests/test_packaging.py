@@ -62,7 +62,7 @@ def installed(distributions: tuple[Path, Path], tmp_path_factory: pytest.TempPat
 def expected_files() -> Iterator[tuple[str, str]]:
     """Every file that the installed package needs: its path in the checkout, and in the wheel."""
     for path in (ROOT / "gateway").rglob("*"):
-        if path.suffix in (".py", ".pyi", ".html") or path.name == "py.typed":
+        if path.suffix in (".py", ".pyi", ".html", ".j2") or path.name == "py.typed":
             relative = str(path.relative_to(ROOT))
             yield relative, relative
     for name, folder in SHARED.items():

@@ -26,7 +26,7 @@ from urllib.parse import quote
 
 from gateway.config import read_settings
 from gateway.front import share
-from gateway.front.render import FRONTS, render
+from gateway.front.render import render
 from gateway.front.unprivileged import Identity, choose_identity
 from gateway.net import probe
 from gateway.net.control import ControlError, call
@@ -116,7 +116,7 @@ def _choose(front: str) -> tuple[str, str]:
             raise _Trouble(f"{front} is not installed; as root: apt-get install {front}; or use --front embedded")
         front = "embedded"
     if front != "embedded":
-        raise ConfigError(f"--front {front}: choose one of {', '.join(FRONTS)} or embedded")
+        raise ConfigError(f"--front {front}: choose one of nginx, lighttpd or embedded")
     return front, ""
 
 

@@ -53,7 +53,10 @@ class Responder:
         head: RequestHead | None = None
         with connection, contextlib.suppress(OSError):
             while data := connection.recv(65_536):
-                for event in protocol.receive_data(data):
+                events = protocol.receive_data(data)
+                if values := protocol.data_to_send():
+                    connection.sendall(values)
+                for event in events:
                     if isinstance(event, RequestHead):
                         head, digest, size = event, hashlib.sha256(), 0
                     elif isinstance(event, Body):

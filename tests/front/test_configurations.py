@@ -5,57 +5,20 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.front import share
 from gateway.front.render import render
 from gateway.settings import Application, Binding, Pool, Settings
-from tests.end_to_end.running import USER, front, short_place
-from tests.front.responding import Responder, responding
+from tests.end_to_end.running import front, short_place
+from tests.front.asking import Site, options
+from tests.front.responding import responding
 from tests.waiting import free_port, wait_until
 
 FRONTS = ["nginx", "lighttpd"]
-
-
-@dataclass
-class Site:
-    name: str
-    port: int
-    responder: Responder
-
-    def raw(self, request: str) -> tuple[int, dict[str, str], bytes]:
-        """Send a request as it is written, and return status, headers and body."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=15) as connection:
-            connection.sendall(request.replace("\n", "\r\n").encode("latin-1"))
-            response = http.client.HTTPResponse(connection)
-            response.begin()
-            return response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
-
-    def get(self, path: str = "/", *headers: str, host: str = "a.example") -> tuple[int, dict[str, str], bytes]:
-        lines = "".join(f"{header}\n" for header in headers)
-        return self.raw(f"GET {path} HTTP/1.1\nHost: {host}\nConnection: close\n{lines}\n")
-
-    def params(self, path: str = "/", *headers: str, host: str = "a.example") -> dict[str, str]:
-        status, _, body = self.get(path, *headers, host=host)
-        assert status == 200
-        shown = json.loads(body)
-        assert shown["repeats"] == []
-        return dict(shown["params"])
-
-
-def options(name: str, place: Path, port: int) -> dict[str, Any]:
-    return {
-        "listen": f"127.0.0.1:{port}",
-        "run_directory": str(place),
-        "user": USER if name == "nginx" else "",
-    }
 
 
 @pytest.fixture(scope="module", params=FRONTS)
@@ -233,7 +196,7 @@ def test_a_cut_answer_is_seen_to_be_cut(site: Site) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("name", FRONTS)
+@pytest.mark.parametrize("name", [*FRONTS, "haproxy", "apache", "caddy"])
 def test_several_pools(name: str) -> None:
     port = free_port()
     with short_place() as place, responding(place / "a.sock") as first, responding(place / "b.sock") as second:

@@ -26,12 +26,18 @@ def place() -> Iterator[Path]:
 
 def check(name: str, file: Path, cwd: Path) -> None:
     """Let the front-end itself read a configuration."""
-    command = (
-        ["nginx", "-p", str(cwd), "-c", str(file), "-t"] if name == "nginx" else ["lighttpd", "-tt", "-f", str(file)]
-    )
-    done = subprocess.run(command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+    commands: dict[str, list[str | Path]] = {
+        "nginx": ["nginx", "-p", cwd, "-c", file, "-t"],
+        "lighttpd": ["lighttpd", "-tt", "-f", file],
+        "haproxy": ["haproxy", "-c", "-f", file],
+        "apache": ["apache2", "-t", "-f", file],
+        "caddy": ["caddy", "validate", "--adapter", "caddyfile", "--config", file],
+    }
+    environment = ENVIRONMENT | {"XDG_DATA_HOME": str(cwd), "XDG_CONFIG_HOME": str(cwd)}
+    done = subprocess.run(commands[name], cwd=cwd, env=environment, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stderr
-    assert "warn" not in done.stderr.replace('the "user" directive makes sense only', "")
+    said = done.stderr.replace('the "user" directive makes sense only', "")
+    assert not re.search("warn(?!ings were found)|Caddyfile input is not formatted", said, re.IGNORECASE), said
 
 
 def accepted(name: str, place: Path, text: str) -> str:
@@ -95,14 +101,11 @@ def test_addresses_of_pools(name: str, address: str, nginx: str, lighttpd: str, 
 
 
 @FRONTS
-def test_size_of_bodies_is_the_pools(name: str) -> None:
-    assert {"nginx": "client_max_body_size 5000;", "lighttpd": "server.max-request-size = 5\n"}[name] in render(
-        name, settings(Pool(listen=("/x",), max_body=5_000))
-    )
-    # 0 would lift the limit in both.
-    assert {"nginx": "client_max_body_size 1;", "lighttpd": "server.max-request-size = 1\n"}[name] in render(
-        name, settings(Pool(listen=("/x",), max_body=0))
-    )
+@pytest.mark.parametrize(("size", "nginx", "lighttpd"), [(5_000, 5_000, 5), (0, 0, 0)])
+def test_size_of_bodies_is_the_pools(name: str, size: int, nginx: int, lighttpd: int) -> None:
+    """0 is no limit there, too."""
+    expected = {"nginx": f"client_max_body_size {nginx};", "lighttpd": f"server.max-request-size = {lighttpd}\n"}
+    assert expected[name] in render(name, settings(Pool(listen=("/x",), max_body=size)))
 
 
 def test_nginx_for_sites_enabled_has_no_main_part(place: Path) -> None:
@@ -168,7 +171,13 @@ def test_two_pools_cannot_share_a_host_and_path() -> None:
 @pytest.mark.parametrize(
     ("name", "pool", "options", "message"),
     [
-        ("apache", Pool(listen=("/x",)), {}, "choose nginx or lighttpd"),
+        ("hiawatha", Pool(listen=("/x",)), {}, "choose nginx, lighttpd, haproxy, apache, caddy or systemd"),
+        ("apache", Pool(listen=("/x",)), {"bin_path": "gateway"}, "--bin-path means nothing to Apache: mod_fcgid"),
+        ("haproxy", Pool(listen=("/x",)), {"certificate_key": "x"}, "--certificate-key means nothing to HAProxy"),
+        ("caddy", Pool(listen=("/x",)), {"keepalive": 4}, "--keepalive means nothing to Caddy"),
+        ("caddy", Pool(listen=("/x",)), {"static": "/srv/{x}"}, "avoid quotes"),
+        ("caddy", Pool(listen=("/x",), x_sendfile=("/srv",)), {}, r"pools\.a\.x_sendfile: Caddy sends no files"),
+        ("apache", Pool(listen=("/x",), x_accel={"/srv": "/f"}), {}, r"pools\.a\.x_accel: Apache sends no files"),
         ("nginx", Pool(listen=("fd:0",)), {}, r"pools\.a\.listen: .*name a path or IP:PORT"),
         ("nginx", Pool(), {}, r"pools\.a\.listen"),
         ("nginx", Pool(listen=("/x",), protocol="scgi"), {}, "speak FastCGI"),
@@ -179,6 +188,43 @@ def test_two_pools_cannot_share_a_host_and_path() -> None:
 def test_what_cannot_be_said_is_refused(name: str, pool: Pool, options: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         render(name, settings(pool), **options)
+
+
+PORTS = settings(
+    Pool(listen=("127.0.0.1:9000",)),
+    a=[Binding(hostname="a.example", port=8443), Binding(hostname="b.example", port=81)],
+)
+KINDS = {
+    "one": ONE,
+    "ports": PORTS,
+    "IPv6": settings(Pool(listen=("[::1]:9000",))),
+    "space": settings(Pool(listen=("/run/x y.sock",))),
+    "several": BOUND,
+    "console": replace(BOUND, gateway=Gateway(status_listen="/run/status.sock")),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["haproxy", "apache", "caddy"])
+def test_others_accept_what_is_rendered(name: str, kind: str, place: Path) -> None:
+    accepted(name, place, render(name, KINDS[kind], run_directory=str(place)))
+
+
+@pytest.mark.parametrize("name", ["haproxy", "apache"])
+def test_users_are_named_to_others(name: str, place: Path) -> None:
+    text = accepted(name, place, render(name, ONE, user="www-data", keepalive=4, run_directory=str(place)))
+    assert len(re.findall(r"(?i)^ *(?:user|group) \"?www-data", text, re.MULTILINE)) == 2
+
+
+@pytest.mark.parametrize("name", ["haproxy", "apache", "caddy"])
+def test_parts_for_configurations_that_there_are(name: str, place: Path) -> None:
+    """What stands around them is there already."""
+    whole, part = (render(name, ONE, run_directory=str(place), complete=complete) for complete in (True, False))
+    first, rest = part.split("\n", 1)
+    assert whole.startswith(first)
+    assert not re.search("^(global|defaults|LoadModule|Listen|{)", rest, re.MULTILINE)
+    missing = [line for line in rest.splitlines() if line not in whole and not line.startswith("#")]
+    assert missing == []
 
 
 def test_bundled_files_are_found() -> None:

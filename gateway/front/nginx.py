@@ -1,0 +1,37 @@
+"""How nginx's configuration is written: nginx/gateway.conf.j2."""
+
+from __future__ import annotations
+
+from gateway.front.sites import Backend, Listen, Site
+from gateway.front.writing import Writing, word
+
+
+def _word(text: str) -> str:
+    """`text` as one parameter. A `$` would start a variable, and nothing escapes it."""
+    return word(text, "nginx")
+
+
+def _listen(address: Listen) -> str:
+    return f"{address.host}:{address.port}" if address.host else str(address.port)
+
+
+def _names(site: Site) -> str:
+    """`server_name`; the default's is what $host is for a request that names none."""
+    return "localhost" if site.default else site.host
+
+
+def _upstream(pool: Backend) -> str:
+    return f"gateway_{pool.word}"
+
+
+def _server(pool: Backend) -> str:
+    return _word(f"unix:{pool.socket}" if pool.socket else pool.authority)
+
+
+WRITING = Writing(
+    "nginx",
+    "nginx",
+    "gateway.conf.j2",
+    {"word": _word, "listen": _listen, "names": _names, "upstream": _upstream, "server": _server},
+    sends_files=True,
+)
