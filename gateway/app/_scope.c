@@ -88,6 +88,8 @@ static int find_params(const State *state, PyObject *params, PyObject **found)
             return 0;
     if (is_filled(found[SCRIPT]) || !is_filled(found[INFO]) || PyUnicode_ReadChar(found[INFO], 0) != '/')
         return 0;
+    if (PyUnicode_FindChar(found[INFO], '%', 0, PyUnicode_GetLength(found[INFO]), 1) >= 0)
+        return 0; /* `environ.check_escapes` is to look */
     return found[QUERY] != NULL && !is_text(found[PORT], "0") && PyUnicode_ReadChar(found[URI], 0) == '/';
 }
 

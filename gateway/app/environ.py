@@ -45,6 +45,7 @@ _LONGEST_NUMBER = 18  # digits: more than any body has, and int() stays cheap
 _HOST = re.compile(rf"({NAME.pattern})\.?(?::([1-9][0-9]{{0,4}}))?", re.ASCII)
 _IPV6 = re.compile(r"\[([^][]*)\](?::([1-9][0-9]{0,4}))?", re.ASCII)
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
+_MALFORMED = re.compile(r"[^?#]*?%(?![0-9A-Fa-f]{2})")
 _SAFE = "/:@!$&'()*+,;=~"  # of a path, what quote() leaves (RFC 3986 §3.3)
 
 
@@ -201,8 +202,9 @@ def request_path(params: dict[str, Any]) -> tuple[str, str]:
     | lighttpd rewrite to /app.fcgi$0           | /app.fcgi | /a/b | P, as U is P     |
     | lighttpd or nginx prefix /a               | /a        | /b   | S + P, mount S   |
     | lighttpd "/" without root fix             | /a        | /b   | S + P, mount S   |
+    | Apache, SetHandler fcgi://                | /a        | /b   | S + P            |
 
-    The last two cannot be told apart: a binding with the path "/" says that the root is meant.
+    The two before the last cannot be told apart: a binding with the path "/" says that the root is meant.
     """
     script: str = params.get("SCRIPT_NAME", "")
     info: str = params.get("PATH_INFO", "")
@@ -210,7 +212,8 @@ def request_path(params: dict[str, Any]) -> tuple[str, str]:
         path = script or _uri_path(params["REQUEST_URI"])
         return path if path[0] == "/" else "/" + path, ""
     if script and script.strip("/"):
-        return _joined_path(script, info, params["REQUEST_URI"])
+        path, prefix = _joined_path(script, info, params["REQUEST_URI"])
+        return path, "" if prefix and _is_split_by_files(params) else prefix
     return info if info[0] == "/" else "/" + info, ""
 
 
@@ -223,6 +226,24 @@ def _joined_path(script: str, info: str, uri: str) -> tuple[str, str]:
     if asked == info or (script == info and asked != path):
         return info, ""
     return path, script
+
+
+def _is_split_by_files(params: dict[str, Any]) -> bool:
+    """Whether Apache 2.4's mod_proxy, as a handler, has cut the path behind the first name that is no folder there."""
+    filename: str = params.get("SCRIPT_FILENAME", "")
+    place = params.get("CONTEXT_DOCUMENT_ROOT", "") + params["SCRIPT_NAME"].removeprefix(
+        params.get("CONTEXT_PREFIX", "")
+    )
+    return filename.startswith("proxy:") and filename.endswith(place)
+
+
+def check_escapes(uri: str) -> None:
+    """Refuse a path with a `%` that no two hexadecimal digits follow (RFC 3986 §2.1): lighttpd takes it for itself.
+
+    Only a `%` that is left in the decoded path can be one. Raises Rejected (400).
+    """
+    if _MALFORMED.match(uri):
+        raise Rejected(400, f"REQUEST_URI has a malformed escape: {uri!r:.80}")
 
 
 def _uri_path(uri: str) -> str:

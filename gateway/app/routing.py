@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from gateway import settings
 from gateway.app.bindings import Bindings
-from gateway.app.environ import Rejected, host_and_port, mount, normalise, request_path, server_name
+from gateway.app.environ import Rejected, check_escapes, host_and_port, mount, normalise, request_path, server_name
 from gateway.app.loader import Application
 from gateway.protocol.events import RequestHead
 
@@ -73,6 +73,8 @@ class Router:
         normalise(environ, head.repeats, self._own, plain=head.plain)
         host, port = host_and_port(environ, self.port_from)
         path, prefix = request_path(environ)
+        if "%" in path:
+            check_escapes(environ["REQUEST_URI"])
         found = self._bindings.find(host, port, path)
         if found is None:
             raise Rejected(self._unknown_host, f"nothing is bound to {host}:{port}")

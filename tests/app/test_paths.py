@@ -131,3 +131,24 @@ def test_a_prefix_cannot_be_left_by_dot_segments() -> None:
 )
 def test_single_cases(script: str, info: str, uri: str, expected: tuple[str, str]) -> None:
     assert placed({"SCRIPT_NAME": script, "PATH_INFO": info, "REQUEST_URI": uri}, "") == expected
+
+
+APACHE = {"CONTEXT_PREFIX": "", "CONTEXT_DOCUMENT_ROOT": "/var/www"}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (APACHE | {"SCRIPT_FILENAME": "proxy:fcgi://localhost//var/www/a"}, ("", "/a/b")),
+        (
+            {"CONTEXT_PREFIX": "/a", "CONTEXT_DOCUMENT_ROOT": "/srv/x", "SCRIPT_FILENAME": "proxy:fcgi://h//srv/x"},
+            ("", "/a/b"),
+        ),
+        # ProxyPass, and then ProxyFCGISetEnvIf with a mount of the administrator's own.
+        (APACHE | {"SCRIPT_FILENAME": "proxy:fcgi://localhost/a/b"}, ("/a", "/b")),
+        (APACHE | {"SCRIPT_FILENAME": "/var/www/a"}, ("/a", "/b")),
+        ({}, ("/a", "/b")),
+    ],
+)
+def test_what_apache_splits_by_its_files_is_no_mount(params: dict[str, str], expected: tuple[str, str]) -> None:
+    assert placed({"SCRIPT_NAME": "/a", "PATH_INFO": "/b", "REQUEST_URI": "/a/b", **params}, "") == expected

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.app import routing
+from gateway.app.environ import Rejected
 from gateway.app.routing import Router, Site
 from gateway.protocol.events import RequestHead, Role
 from gateway.settings import Binding
@@ -41,3 +44,16 @@ def test_what_is_noted_is_bounded() -> None:
     for number in range(routing._MOST_PORTS + 5):
         route(made, SERVER_PORT=str(1000 + number))
     assert max(map(len, made.hosts.values())) <= routing._MOST_PORTS
+
+
+@pytest.mark.parametrize("uri", ["/a%", "/a%4", "/a%zz?x", "http://h/%2", "/%25%"])
+def test_malformed_escapes_are_refused(uri: str) -> None:
+    """lighttpd decodes what it can, and leaves the rest."""
+    with pytest.raises(Rejected, match="malformed escape") as refused:
+        route(router(Binding()), REQUEST_URI=uri, PATH_INFO="/a%")
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("uri", ["/a%25", "/a%25zz?%", "/%61%25", "/a%25#%", "http://h/a%25"])
+def test_other_percent_signs_are_not(uri: str) -> None:
+    route(router(Binding()), REQUEST_URI=uri, PATH_INFO="/a%")

@@ -83,6 +83,8 @@ UNUSUAL: list[dict[str, str]] = [
     {"CONTENT_LENGTH": "11"},
     {"HTTP_HOST": "b.example"},
     {"HTTP_HOST": ""},
+    {"PATH_INFO": "/a%b", "REQUEST_URI": "/a%25b"},
+    {"PATH_INFO": "/a%zz", "REQUEST_URI": "/a%zz"},
     {"REMOTE_PORT": "4711 "},
     {"REMOTE_PORT": ""},
 ]

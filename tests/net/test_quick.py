@@ -253,7 +253,7 @@ PARAMS: dict[str, list[str | None]] = {
     "HTTPS": ["on", "off", "", "ON", "1", "https", "no"],
     "REQUEST_SCHEME": ["https", "http", "", None],
     "SCRIPT_NAME": ["/app", "/", None, "app"],
-    "PATH_INFO": ["", None, "x", "/caf\xc3\xa9", "//a/../b"],
+    "PATH_INFO": ["", None, "x", "/caf\xc3\xa9", "//a/../b", "/a%zz"],
     "REQUEST_TIME_FLOAT": ["1.5", "soon", "", "99999999999"],
     "HTTP_PROXY": ["http://a.example"],
     "HTTP_CONTENT_LENGTH": ["3"],
