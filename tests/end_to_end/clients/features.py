@@ -5,8 +5,9 @@ program; and the pools that they share.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,11 @@ class Bench:
         place, port = self.folder(), free_port()
         with front(name, place, configure(place, port), port) as program:
             yield port, program
+
+
+def line(cells: Iterable[str]) -> str:
+    """A line of a table in Markdown."""
+    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells) + " |\n"
 
 
 Show = Callable[[Bench], Shown]

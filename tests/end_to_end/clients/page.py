@@ -5,16 +5,15 @@ With words as arguments only the clients that have one of them in their names ar
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 
-from tests.end_to_end.clients import haproxy
-from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown
+from tests.end_to_end.clients import haproxy, urls
+from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown, line
 from tests.end_to_end.running import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "clients.md"
-MODULES = (haproxy,)  # whose features are on the page, a section for each client
+MODULES = (haproxy, urls)  # whose features are on the page, a section for each client
 _TITLE = """# Clients that speak FastCGI or SCGI, feature by feature
 
 Each row was made by a test that drives the real program, as Debian 12 ships it, before a pool of this gateway:
@@ -24,8 +23,7 @@ Each row was made by a test that drives the real program, as Debian 12 ships it,
 
 def row(feature: Feature, shown: Shown) -> str:
     """The line of the page for a feature."""
-    cells = (feature.what, shown.sent, shown.came)
-    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in cells) + " |\n"
+    return line([feature.what, shown.sent, shown.came])
 
 
 def clients() -> list[str]:
@@ -37,15 +35,18 @@ def page(rows: Sequence[str]) -> str:
     """The page of all features' rows."""
     text = _TITLE
     for client in clients():
-        text += f"\n## {client}\n\n| feature | sent | came out |\n| --- | --- | --- |\n"
-        text += "".join(line for each, line in zip(FEATURES, rows, strict=True) if each.client == client)
+        text += f"\n## {client}\n\n"
+        text += line(["feature", "sent", "came out"]) + line(["---"] * 3)
+        text += "".join(row for each, row in zip(FEATURES, rows, strict=True) if each.client == client)
+        if client == urls.CLIENT:
+            text += urls.table()
     return text
 
 
 def committed(feature: Feature) -> str:
     """The row that the page has for a feature; "" when it has none."""
     section = PAGE.read_text().partition(f"\n## {feature.client}\n")[2].partition("\n## ")[0]
-    return next((line for line in section.splitlines(True) if line.startswith(f"| {feature.what} | ")), "")
+    return next((row for row in section.splitlines(True) if row.startswith(f"| {feature.what} | ")), "")
 
 
 def main(chosen: Sequence[str]) -> None:
