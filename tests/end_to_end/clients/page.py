@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.end_to_end.clients import haproxy, urls
+from tests.end_to_end.clients import apache, caddy, haproxy, urls
 from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown, line
 from tests.end_to_end.running import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "clients.md"
-MODULES = (haproxy, urls)  # whose features are on the page, a section for each client
+MODULES = (haproxy, apache, caddy, urls)  # whose features are on the page, a section for each client
 _TITLE = """# Clients that speak FastCGI or SCGI, feature by feature
 
 Each row was made by a test that drives the real program, as Debian 12 ships it, before a pool of this gateway:
@@ -46,7 +46,7 @@ def page(rows: Sequence[str]) -> str:
 def committed(feature: Feature) -> str:
     """The row that the page has for a feature; "" when it has none."""
     section = PAGE.read_text().partition(f"\n## {feature.client}\n")[2].partition("\n## ")[0]
-    return next((row for row in section.splitlines(True) if row.startswith(f"| {feature.what} | ")), "")
+    return next((row for row in section.splitlines(True) if row.startswith(line([feature.what])[:-1])), "")
 
 
 def main(chosen: Sequence[str]) -> None:

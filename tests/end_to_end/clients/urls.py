@@ -4,21 +4,18 @@ of that.
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gateway.front.render import render
 from gateway.settings import Pool
 from gateway.settings import Settings as Rendered
 from tests.end_to_end.clients import apache
+from tests.end_to_end.clients.asking import get
 from tests.end_to_end.clients.features import Bench, Shown, feature, line
-from tests.end_to_end.clients.wire import wire
-from tests.end_to_end.running import USER, by_scgi
+from tests.end_to_end.running import HERE, USER, by_scgi
 
 ROOT = "urls.example"
 MOUNTED = "mounted.example"  # the application is bound to /app there
@@ -99,14 +96,7 @@ URLS = (
 )
 
 
-def ask(port: int, url: Url) -> tuple[int, dict[str, Any]]:
-    """The status, and what the application showed."""
-    with socket.create_connection(("127.0.0.1", port), timeout=15) as connection:
-        connection.sendall(f"GET {url.target} HTTP/1.1\r\nHost: {url.host}\r\nConnection: close\r\n\r\n".encode())
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        body = response.read()
-        return response.status, json.loads(body) if response.status == 200 else {}
+POOLS_OWN = b"Bad Request\n"  # the page of a pool that refuses a request; every front has another
 
 
 Configure = Callable[[Path, int, Path], str]
@@ -146,6 +136,11 @@ FRONTS: dict[str, tuple[str, str, Configure]] = {
     "Apache, ProxyPass `fcgi://`": ("apache", "wsgi", bundled("apache")),
     "Apache, SetHandler `fcgi://`": ("apache", "wsgi", apache.by_handler),
     "Apache, ProxyPass `scgi://`": ("apache", "scgi", apache.by_scgi),
+    "Apache, mod_fcgid": (
+        "apache",
+        "",
+        lambda place, port, _: apache.spawning(place, port, f"clients.showing:application --app-dir {HERE}"),
+    ),
     "Caddy, `transport fastcgi`": ("caddy", "wsgi", bundled("caddy")),
 }
 
@@ -158,37 +153,36 @@ def expected(front: str, url: Url) -> dict[str, str]:
     return shown | {"url": f"http://{url.host}{url.url.partition('?')[0]}" + (f"?{query}" if query else "")}
 
 
-def judge(
-    bench: Bench, what: str, program: str, kind: str, configure: Configure
-) -> tuple[list[str], dict[str, list[str]]]:
+def judge(urls: Sequence[Url], front: str, what: str, port: int) -> tuple[list[str], dict[str, list[str]]]:
     """What the front hands on differently; and who refuses which URLs, and how. The rest is as it is to be."""
     differently: list[str] = []
     refusals: dict[str, list[str]] = {}
-    with (
-        wire(bench.folder() / "wire.sock", bench.pool(kind).socket) as seen,
-        bench.front(program, lambda place, port: configure(place, port, seen.path)) as (port, _),
-    ):
-        for url in URLS:
-            before = len(seen.conversations)
-            status, shown = ask(port, url)
-            reached = any(each.sent if kind == "scgi" else each.heads for each in seen.conversations[before:])
-            if status == 200:
-                assert shown == expected(program, url), (url, shown)
-                differently += [f"`{url.target}`: {k} `{v}`" for k, v in KNOWN.get((program, url.target), {}).items()]
-            else:
-                assert not reached or (status == 400 and not url.url), (url, status)  # the pool serves what it has to
-                refusals.setdefault(f"{status} by {'the pool' if reached else what.split(',')[0]}", []).append(
-                    f"`{url.target}`"
-                )
+    for url in urls:
+        status, body = get(port, url.target, host=url.host)
+        if status == 200:
+            assert json.loads(body) == expected(front, url), (url, body)
+            differently += [f"`{url.target}`: {k} `{v}`" for k, v in KNOWN.get((front, url.target), {}).items()]
+        else:
+            own = body == POOLS_OWN
+            assert not own or (status == 400 and not url.url), (url, status)  # the pool serves what it has to
+            refusals.setdefault(f"{status} by {'the pool' if own else what.split(',')[0]}", []).append(
+                f"`{url.target}`"
+            )
     return differently, refusals
 
 
-def register(what: str, program: str, kind: str, configure: Configure) -> None:
+def register(what: str, front: str, kind: str, configure: Configure) -> None:
+    """A row for a front; kind "" for one that starts the application itself, which is then bound to no path."""
+
     @feature(CLIENT, what)
     def same(bench: Bench) -> Shown:
-        differently, refusals = judge(bench, what, program, kind, configure)
+        urls = [url for url in URLS if kind or url.host == ROOT]
+        pool = bench.pool(kind).socket if kind else Path()
+        with bench.front(front, lambda place, port: configure(place, port, pool)) as (port, _):
+            differently, refusals = judge(urls, front, what, port)
         others = [f"{who}: {' '.join(targets)}" for who, targets in sorted(refusals.items())]
-        return Shown(f"the {len(URLS)} below", "; ".join(["as below", *differently, *others]))
+        which = f"the {len(urls)} below" if kind else f"the {len(urls)} below of {ROOT}"
+        return Shown(which, "; ".join(["as below", *differently, *others]))
 
 
 for _what, _front in FRONTS.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.protocol import records
-from gateway.protocol.events import RequestHead
+from gateway.protocol.events import BodyEnd, RequestHead
 from gateway.protocol.fastcgi import FastCGIConnection
 
 
@@ -45,8 +45,15 @@ class Conversation:
     @property
     def heads(self) -> list[RequestHead]:
         """The requests that the client sent by FastCGI, with their parameters, repeated ones apart."""
-        events = FastCGIConnection({}).receive_data(bytes(self.sent))
-        return [event for event in events if isinstance(event, RequestHead)]
+        heads, protocol = [], FastCGIConnection({})
+        for record in self.records:
+            kind = records.TYPE_NAMES.index(record.name)
+            for event in protocol.receive_data(records.encode_record(kind, record.id, record.content)):
+                if isinstance(event, RequestHead):
+                    heads.append(event)
+                elif isinstance(event, BodyEnd):
+                    protocol.end(event.id)  # its ID may come again
+        return heads
 
 
 class Wire:
