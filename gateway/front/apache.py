@@ -37,4 +37,5 @@ WRITING = Writing(
     "apache.conf.j2",
     {"word": _word, "listen": _listen, "once": once, "first_match": _first_match, "backend": _backend},
     {"bin_path": "mod_fcgid starts a pool so: see docs/howto/fronts.md"},
+    sends=("x_sendfile",),
 )

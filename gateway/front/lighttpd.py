@@ -51,5 +51,5 @@ WRITING = Writing(
         "text": _text, "path": _path, "command": _command, "listen": _listen, "extension": _extension,
         "urls": _urls, "hosts": _hosts,
     },
-    sends_files=True,
+    sends=("x_accel", "x_sendfile"),  # what is meant for another does no harm
 )  # fmt: skip

