@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.end_to_end.browsing import fetch
 from tests.end_to_end.clients.asking import get, path, variables
@@ -60,26 +64,14 @@ def by_scgi(place: Path, port: int, socket: Path) -> str:
 
 
 def spawning(place: Path, port: int, target: str) -> str:
-    """mod_fcgid, which starts a script for all URLs."""
+    """mod_fcgid, which starts a script for all URLs as docs/howto/fronts.md tells it to."""
+    written = (ROOT / "docs" / "howto" / "fronts.md").read_text().partition("## Apache that starts")[2]
+    lines, script = re.findall(r"```(?:apache|sh)\n(.*?)```", written, re.DOTALL)
     start = place / "start.fcgi"
-    command = " ".join([*GATEWAY, "serve", target])
-    start.write_text(f"#!/bin/sh\nexec {command}\n")
+    start.write_text(re.sub("(?<=exec ).*", " ".join([*GATEWAY, "serve", target]), script))
     start.chmod(0o755)
-    return with_lines(
-        place,
-        port,
-        f"""FcgidIPCDir "{place}/fcgid"
-FcgidProcessTableFile "{place}/fcgid.shm"
-FcgidMaxProcesses 2
-FcgidInitialEnv PYTHONPATH {ROOT}
-ScriptAlias "/" "{start}/"
-<Directory "{place}">
-SetHandler fcgid-script
-Options ExecCGI
-Require all granted
-</Directory>
-""",
-    )
+    own = f'FcgidIPCDir "{place}/fcgid"\nFcgidProcessTableFile "{place}/fcgid.shm"\nFcgidInitialEnv PYTHONPATH {ROOT}\n'
+    return with_lines(place, port, own + lines.replace("/srv/shop", str(place)))
 
 
 @contextlib.contextmanager
@@ -160,6 +152,20 @@ def without_body(bench: Bench) -> Shown:
         unchanged = fetch(port, "/status?line=304%20Not%20Modified")
     assert (head.status, head.body, unchanged.status, unchanged.body) == (200, b"", 304, b"")
     return Shown("`HEAD /echo`; a page that answers 304", "200 and 304, no body")
+
+
+@feature(CLIENT, "mod_proxy_fcgi, an exception after the first byte")
+def cut(bench: Bench) -> Shown:
+    with apache(bench, by_pass) as (port, _), pytest.raises(http.client.IncompleteRead, match="6 bytes read"):
+        get(port, "/raise_after")
+    return Shown("`GET /raise_after`, which the pool ends by a record of version 0", "200 `begun`, then visibly cut")
+
+
+@feature(CLIENT, "mod_proxy_fcgi, a body over `max_body`")
+def too_large(bench: Bench) -> Shown:
+    with apache(bench, by_pass, kind="small") as (port, _):
+        assert fetch(port, "/digest", "POST", body=b"x" * 3_000_000).status == 413
+    return Shown("3,000,000 bytes to a pool that takes 1,000,000", "413 of the pool")
 
 
 @feature(CLIENT, "mod_proxy_scgi, `ProxyPass / unix:…|scgi://localhost/`")

@@ -20,12 +20,14 @@ CLIENT = "Caddy 2.6.2"
 
 
 @contextlib.contextmanager
-def caddy(bench: Bench) -> Iterator[tuple[int, Wire]]:
+def caddy(bench: Bench, *, kind: str = "wsgi") -> Iterator[tuple[int, Wire]]:
     """What `gateway front caddy` prints."""
-    with wire(bench.folder() / "wire.sock", bench.pool().socket) as seen:
+    with wire(bench.folder() / "wire.sock", bench.pool(kind).socket) as seen:
 
         def configure(place: Path, port: int) -> str:
-            settings = Rendered(pools={"main": Pool(listen=(str(seen.path),))})
+            settings = Rendered(
+                pools={"main": Pool(listen=(str(seen.path),), max_body=1_000_000 if kind == "small" else 0)}
+            )
             return render("caddy", settings, listen=f"127.0.0.1:{port}")
 
         with bench.front("caddy", configure) as (port, _):
@@ -107,3 +109,10 @@ def cut(bench: Bench) -> Shown:
         "`GET /raise_after`, which the pool ends by a record of version 0",
         "200 `begun`: this version of Caddy shows the visitor no truncation; nginx, lighttpd, HAProxy and Apache do",
     )
+
+
+@feature(CLIENT, "a body over `max_body`")
+def too_large(bench: Bench) -> Shown:
+    with caddy(bench, kind="small") as (port, _):
+        assert fetch(port, "/digest", "POST", body=b"x" * 3_000_000).status == 413
+    return Shown("3,000,000 bytes to a pool that takes 1,000,000", "413 of Caddy")

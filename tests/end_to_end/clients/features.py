@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "wsgi": ({}, "everything:application"),
     "asgi": ({"max_children": 1}, "asynchronous:application"),
     "scgi": ({"protocol": "scgi"}, "everything:application"),
+    "small": ({"max_body": 1_000_000}, "everything:application"),
 }
 SHOWING = "clients.showing:application"  # answers every URL with what it was asked for
 
@@ -53,7 +54,7 @@ class Bench:
         return path
 
     def pool(self, kind: str = "wsgi") -> Settings:
-        """A running pool that every user may connect to. `kind`: "wsgi" (FastCGI), "asgi" (one worker) or "scgi".
+        """A running pool that every user may connect to. `kind`: a key of KINDS.
 
         It serves `everything.py` (ASGI: `asynchronous.py`); and `showing.py` for the host urls.example and, below
         /app, for mounted.example.

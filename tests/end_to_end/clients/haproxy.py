@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from gateway.front.render import render
 from gateway.settings import Pool
@@ -200,7 +203,13 @@ def leaving(bench: Bench) -> Shown:
 
 @feature(CLIENT, "a body over `max_body`")
 def too_large(bench: Bench) -> Shown:
-    with haproxy(bench) as (port, _):
-        status, _ = get(port, "/digest", "Content-Length: 200000000", "Expect: 100-continue", method="POST")
-    assert status == 413
-    return Shown("`Content-Length: 200000000` to a pool that takes 100 MiB", "413, before the body is sent")
+    with haproxy(bench, kind="small") as (port, _):
+        assert fetch(port, "/digest", "POST", body=b"x" * 3_000_000).status == 413
+    return Shown("3,000,000 bytes to a pool that takes 1,000,000", "413 of the pool")
+
+
+@feature(CLIENT, "an exception after the first byte")
+def cut(bench: Bench) -> Shown:
+    with haproxy(bench) as (port, _), pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        get(port, "/raise_after")
+    return Shown("`GET /raise_after`, which the pool ends by a record of version 0", "200, then visibly cut")
