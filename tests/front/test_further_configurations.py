@@ -10,7 +10,7 @@ import pytest
 
 from gateway.front import share
 from gateway.front.render import render
-from gateway.settings import Pool, Settings
+from gateway.settings import Gateway, Pool, Settings
 from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import front, short_place
 from tests.front.asking import Site, options
@@ -156,3 +156,19 @@ def test_connections_are_kept_when_told_to(name: str) -> None:
             for _ in range(5):
                 Site(name, port, responder).params()
         assert responder.connections == 1
+
+
+@pytest.mark.parametrize("name", FRONTS)
+def test_the_console_has_its_places(name: str) -> None:
+    port = free_port()
+    with short_place() as place, responding(place / "pool.sock") as pool, responding(place / "status.sock") as console:
+        settings = Settings(
+            gateway=Gateway(status_listen=console.path), pools={"main": Pool(listen=(pool.path,))}, applications=()
+        )
+        with front(name, place, render(name, settings, **options(name, place, port)), port):
+            for path, asked in {"/status": console, "/ping?x": console, "/statusx": pool, "/status/x": pool}.items():
+                before = asked.connections
+                params = Site(name, port, asked).params(path)
+                assert asked.connections == before + 1, path
+                assert params["SCRIPT_NAME"] + params.get("PATH_INFO", "") == path.partition("?")[0]
+                assert params.get("QUERY_STRING", "") == path.partition("?")[2]
