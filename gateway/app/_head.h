@@ -29,6 +29,7 @@ static const Text FORBIDDEN[] = {{"te", 2},          {"status", 6},      {"trail
                                  {"keep-alive", 10}, {"transfer-encoding", 17}, {"proxy-authenticate", 18},
                                  {"proxy-authorization", 19}};
 static const Text CONTENT_LENGTH_NAME = {"content-length", 14};
+static const Text LOCATION_NAME = {"location", 8}; /* which the status has to come after */
 
 /* What may be in a name (RFC 9110 §5.6.2). */
 static int is_token_byte(unsigned char c)
@@ -119,7 +120,7 @@ static int put_header_line(Head *head, PyObject *pair)
         return 0;
     if (!ascii_text(PyTuple_GetItem(pair, 0), &name) || !ascii_text(PyTuple_GetItem(pair, 1), &value))
         return 0;
-    if (!is_header_name(name) || has_control(value))
+    if (!is_header_name(name) || has_control(value) || is_named(name, LOCATION_NAME))
         return 0;
     if (is_named(name, CONTENT_LENGTH_NAME) && (head->length >= 0 || !parse_number(value, &head->length)))
         return 0;

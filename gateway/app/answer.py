@@ -62,7 +62,7 @@ class Head:
         try:
             for name, value in headers:
                 line = _checked.get((name, value))
-                lines.append(self._line(name, value) if line is None else line)
+                lines.append(self._line(name, value, lines) if line is None else line)
         except (TypeError, ValueError):
             raise WSGIError(f"the headers are {headers!r:.100}, not a list of (name, value)") from None
         try:
@@ -72,7 +72,8 @@ class Head:
                 f"the status or a header is not latin-1: {error.object[max(0, error.start - 20) : error.end]!r}"
             ) from None
 
-    def _line(self, name: Any, value: Any) -> str:
+    def _line(self, name: Any, value: Any, before: list[str]) -> str:
+        """One header, and what has to come with it; `before` are the lines before it, the status first."""
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise WSGIError(f"{name!r:.100} is no header name")
         if not isinstance(value, str) or _CONTROL.search(value):
@@ -84,6 +85,9 @@ class Head:
             self._set_length(value)
             return f"{name}: {value}\r\n"
         line = f"{name}: {value}\r\n"
+        if key == "location":  # HAProxy 2.6 makes 302 of every status that comes before it
+            status, before[0] = before[0], ""
+            return line + status
         if len(line) <= _LONGEST_KNOWN and len(_checked) < _MOST_KNOWN and type(name) is type(value) is str:
             _checked[name, value] = line
         return line

@@ -150,6 +150,14 @@ def test_a_large_body_is_not_copied_behind_its_head(body: Any) -> None:
     assert served.exchange.sent[1] == b"x" * 65_537
 
 
+@pytest.mark.parametrize("name", ["Location", "location"])
+def test_the_status_comes_after_a_location(name: str) -> None:
+    served = Served(answering([b""], "201 Created", [(name, "/a"), ("X-A", "b")]))
+    for _ in range(2):
+        served.ask()
+        assert served.exchange.head == f"{name}: /a\r\nStatus: 201 Created\r\nX-A: b\r\nContent-Length: 0".encode()
+
+
 def test_status_and_headers_are_latin_1() -> None:
     served = Served(answering([], "200 Très", [("X-Name", "caf\xe9"), ("X-Empty", "")]))
     assert served.ask().complete

@@ -144,6 +144,7 @@ HEADERS: list[Any] = [
     (("X-A", "1"),),
     None,
     [("X-Long", "x" * 20_000)],
+    [("locAtion", "/a"), ("X-A", "1")],
 ]
 STATUSES: list[Any] = ["200 OK", "204 No Content", "304 Not Modified", "404", "99 X", "100 Continue", "2000", "200\tOK",
                        "200 caf\xe9", "200 O\nK", "", 200, "599 "]  # fmt: skip
