@@ -21,6 +21,7 @@ from gateway.tables import (
     Owners,
     Report,
     applications,
+    check_authorizer,
     check_console,
     check_listener,
     check_numbers,
@@ -151,6 +152,7 @@ def _interpret(
     pools = _with_listeners(pools, inherited if "listen" not in flags else "", addresses, report)
     for name, pool in pools.items():
         check_numbers(name, pool, report)
+        check_authorizer(name, pool, report)
     check_total(pools, gateway.process_max, report)
     owners: Owners = {}
     own = applications(raw, pools, report, _reporter(problems, source), owners)

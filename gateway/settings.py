@@ -111,6 +111,11 @@ class Pool:
     on_worker_start: str = setting(
         "", "MODULE:CALLABLE that each worker calls, in its main thread, before it serves: the place to connect"
     )
+    authorizer: str = setting(
+        "",
+        "MODULE:CALLABLE that says whether the front-end may answer a request by other means: its 200 lets one through "
+        '(FastCGI\'s Authorizer role; lighttpd: `mode = "authorizer"`); default: whatever is bound to the URL',
+    )
     preload: bool = setting(
         True, "import the applications once and fork the workers from that; otherwise each worker imports them"
     )

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.declared import unknown
 from gateway.parsing import parse
 from gateway.settings import Application, ConfigError, Pool, Settings
-from gateway.tables import Owners, check_listener, check_numbers, check_total, pool_tables, sound
+from gateway.tables import Owners, check_authorizer, check_listener, check_numbers, check_total, pool_tables, sound
 
 _TABLES = ("pools", "applications")
 
@@ -66,6 +66,7 @@ class Sites:
             for address in pool.listen:
                 check_listener(name, pool, address, addresses, report)
             check_numbers(name, pool, report)
+            check_authorizer(name, pool, report)
         check_total(self._settings.pools | pools, self._main.gateway.process_max, report)
         applications = self._applications(path, raw.get("applications", []), pools, owners, mistakes)
         if not mistakes:

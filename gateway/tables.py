@@ -60,6 +60,12 @@ def check_numbers(name: str, pool: Pool, report: Report) -> None:
             report(f"pools.{name}.{setting}: {number} is more than {limit}, which is {most}; raise that or lower this")
 
 
+def check_authorizer(name: str, pool: Pool, report: Report) -> None:
+    """Check that front-ends can ask the pool's authorizer, if it has one."""
+    if pool.authorizer and pool.protocol != "fastcgi":
+        report(f"pools.{name}.authorizer: front-ends ask one over FastCGI alone; set protocol to fastcgi, or remove it")
+
+
 def check_total(pools: Mapping[str, Pool], process_max: int, report: Report) -> None:
     """Check that the pools may have the workers that they start with."""
     total = sum(pool.first_servers for pool in pools.values())

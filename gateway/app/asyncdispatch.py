@@ -39,19 +39,22 @@ class AsyncDispatcher:
         errors: ErrorStream,
         log: Log,
         pool: str = "",
+        authorizer: Site | None = None,
         **options: Any,
     ) -> None:
-        """`options` are the Router's. Raises BindingConflict and ValueError for bindings that cannot be."""
+        """`authorizer` and `options` are the Router's. Raises BindingConflict and ValueError for bindings that cannot
+        be.
+        """
         entries = tuple(entries)
         self.base: dict[str, Any] = {"gateway.pool": pool}
         self.errors = errors
         self.log = log
-        self._router = Router(entries, own=len(self.base), **options)
+        self._router = Router(entries, own=len(self.base), authorizer=authorizer, **options)
         self.max_body = self._router.max_body
         self._lifespans = {
             id(site.application): Lifespan(site.name, site.application, log)
-            for _, site in entries
-            if site.application is not None
+            for site in (*(site for _, site in entries), authorizer)
+            if site is not None and site.application is not None
         }
         self._c = _scope if self._router.port_from == "server" else None
         self._router.notes_hosts = self._c is not None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from gateway import settings
@@ -45,6 +46,32 @@ def labels(applications: Sequence[settings.Application]) -> dict[str, int]:
     alone = len(applications) == 1
     hosts = (b.hostname for application in applications for b in bindings_of(application, alone=alone))
     return {host: number for number, host in enumerate(itertools.islice(dict.fromkeys(["", *hosts]), MOST_LABELS))}
+
+
+def hosts_of_pools(whole: settings.Settings) -> dict[tuple[str, ...], list[str]]:
+    """The canonical hosts of all applications, by the pools that have them."""
+    pools: dict[str, list[str]] = {}
+    in_pool = Counter(application.pool for application in whole.applications)
+    for application in whole.applications:
+        for binding in bindings_of(application, alone=in_pool[application.pool] == 1):
+            having = pools.setdefault(canonical_host(binding.hostname), [])
+            if application.pool not in having:
+                having.append(application.pool)
+    hosts: dict[tuple[str, ...], list[str]] = {}
+    for host, having in pools.items():
+        hosts.setdefault(tuple(having), []).append(host)
+    return hosts
+
+
+def elsewhere(hosts: Mapping[tuple[str, ...], Sequence[str]], pool: str) -> dict[str, list[str]]:
+    """What the workers of one pool are told of the others, so that they can say which one a front-end should have
+    asked: of the `hosts_of_pools`, those that others have, by what these are called in words.
+    """
+    found: dict[str, list[str]] = {}
+    for pools, theirs in hosts.items():
+        if others := [f"the pool {other}" for other in pools if other != pool]:
+            found.setdefault(" and ".join(others), []).extend(theirs)
+    return found
 
 
 class BindingConflict(ValueError):

@@ -49,15 +49,13 @@ class Dispatcher:
         *,
         errors: ErrorStream,
         log: Log,
-        port_from: str = "server",
-        unknown_host: int = 503,
-        max_body: int = 0,
         multithread: bool = False,
         multiprocess: bool = True,
         pool: str = "",
         files: Files | None = None,
+        **options: Any,
     ) -> None:
-        """`max_body` in bytes, 0 for no limit; `files`: those that the front-end can send.
+        """`files`: those that the front-end can send; `options` are the Router's.
 
         Raises BindingConflict and ValueError for bindings that cannot be.
         """
@@ -73,9 +71,7 @@ class Dispatcher:
             "wsgi.input_terminated": True,
             "gateway.pool": pool,
         }
-        self.router = Router(
-            entries, own=len(self.base), port_from=port_from, unknown_host=unknown_host, max_body=max_body
-        )
+        self.router = Router(entries, own=len(self.base), **options)
         self.errors = errors
         self._log = log
 
@@ -127,10 +123,11 @@ def build(
     multithread: bool = False,
     multiprocess: bool = True,
     files: Files | None = None,
+    authorizer: str = "",
     **options: Any,
 ) -> tuple[AnyDispatcher, list[Failure]]:
-    """Load a pool's applications and bind them; `options` are those of either dispatcher, the others
-    are WSGI's.
+    """Load a pool's applications, and the MODULE:CALLABLE of its authorizer, and bind them; `options` are those of
+    either dispatcher, the others are WSGI's.
 
     An application that fails to load answers 503 and leaves the others served. One that is alone and has no bindings
     answers everything. The first that can be loaded decides whether the pool is one of WSGI or of ASGI.
@@ -140,7 +137,10 @@ def build(
     failures: list[Failure] = []
     bindings: Bindings[Site] = Bindings(())
     entries: list[tuple[settings.Binding, Site]] = []
-    interface, sites = _load_sites(applications, multithread, failures)
+    guard = (settings.Application(name="authorizer", app=authorizer),) * bool(authorizer)
+    interface, sites = _load_sites((*applications, *guard), multithread, failures)
+    if guard:
+        options["authorizer"] = sites.pop()
     for application, site in zip(applications, sites, strict=True):
         labelled: dict[int, Site] = {}
         if not application.bindings and len(applications) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,8 +11,9 @@ from gateway import settings
 from gateway.app.bindings import Bindings
 from gateway.app.environ import Rejected, check_escapes, host_and_port, mount, normalise, request_path, server_name
 from gateway.app.loader import Application
-from gateway.protocol.events import RequestHead
+from gateway.protocol.events import RequestHead, Role
 
+_NONE_ELSEWHERE: Mapping[str, Sequence[str]] = {}
 _MOST_HOSTS = 1_000  # that are known to a quick way at a time, and
 _MOST_PORTS = 16  # of each
 
@@ -51,15 +52,23 @@ class Router:
         port_from: str = "server",
         unknown_host: int = 503,
         max_body: int = 0,
+        authorizer: Site | None = None,
+        elsewhere: Mapping[str, Sequence[str]] = _NONE_ELSEWHERE,
     ) -> None:
         """`own`: how many keys of an environ are the gateway's; `max_body` in bytes, 0 for no limit.
 
-        Raises BindingConflict and ValueError for bindings that cannot be.
+        `authorizer` is asked by front-ends that want one (FastCGI 1.0 §6.3), about any host and path; without it, what
+        is bound there. `elsewhere`: the hosts of other pools, by what these are called. Raises BindingConflict and
+        ValueError for bindings that cannot be.
         """
         self._bindings = Bindings(entries)
         # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT.
         self.hosts: dict[str, dict[str, Known]] = {}
         self.notes_hosts = False
+        self._authorizer = authorizer
+        self._elsewhere = Bindings(
+            (settings.Binding(hostname=host), pools) for pools, hosts in elsewhere.items() for host in hosts
+        )
         self._own = own
         self.port_from = port_from
         self._unknown_host = unknown_host
@@ -75,21 +84,30 @@ class Router:
         path, prefix = request_path(environ)
         if "%" in path:
             check_escapes(environ["REQUEST_URI"])
-        found = self._bindings.find(host, port, path)
-        if found is None:
-            raise Rejected(self._unknown_host, f"nothing is bound to {host}:{port}")
-        site, bound_prefix = found
+        if self._authorizer is not None and head.role is Role.AUTHORIZER:
+            site, bound_prefix = self._authorizer, "/"
+        else:
+            found = self._bindings.find(host, port, path)
+            if found is None:
+                raise Rejected(self._unknown_host, f"nothing is bound to {host}:{port}{self._where_else(host, port)}")
+            site, bound_prefix = found
         if site.application is None:
             raise Rejected(503, site.error or f"application {site.name!r} is not running")
         mount(environ, path, bound_prefix or prefix)
         environ["gateway.application"] = site.name
-        length = environ.get("CONTENT_LENGTH")
-        size = None if length is None else int(length)
-        if size is not None and size > self.max_body:
-            raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self.max_body}")
+        size = environ.get("CONTENT_LENGTH")
+        if size is not None:
+            size = int(size)
+            if size > self.max_body:
+                raise Rejected(413, f"CONTENT_LENGTH is {size}, max_body {self.max_body}")
         if self.notes_hosts:
             self._note(environ, host, port)
         return site, host, size
+
+    def _where_else(self, host: str, port: int) -> str:
+        """What the log says of the pool that a front-end should have asked."""
+        found = self._elsewhere.find(host, port, "")
+        return "" if found is None else f" in this pool, but in {found[0]}: the front-end sends it to the wrong one"
 
     def _note(self, environ: dict[str, Any], host: str, port: int) -> None:
         """Let the quick way know what is bound to a host as it is written, if that is the same for each path.

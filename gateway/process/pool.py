@@ -331,7 +331,7 @@ class PoolRunner:
         self._failures = f"{report.told}\n{report.traceback}".strip()
         self._tell(self._failures)
         if not self.first_load:
-            count = len(self.setups.current.applications)
+            count = self.setups.current.loads
             self.first_load = not count or len(report.failed) < count
         if report.error:
             self._do(self.policy.zygote_gone(generation, report.error, milliseconds()))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import log
+from gateway.app.bindings import elsewhere, hosts_of_pools
 from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import ListenError
 from gateway.process.policy import NEVER
@@ -55,6 +56,7 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
     Raises ConfigError, ListenError and OSError.
     """
     changes = Changes(settings)
+    hosts = hosts_of_pools(settings)
     try:
         for pool in dict.fromkeys([*running, *settings.pools]):
             if name not in ("", pool):
@@ -66,9 +68,11 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
                 _check_user(settings, pool)
                 _check_addresses(settings, pool, running)
                 if pool not in running:
-                    changes.added[pool] = Setups(pool, settings.pools[pool], settings.of_pool(pool))
+                    changes.added[pool] = Setups(
+                        pool, settings.pools[pool], settings.of_pool(pool), elsewhere(hosts, pool)
+                    )
                 elif not only_changed or _is_changed(settings, pool, running[pool]):
-                    changes.changed[pool] = _prepare(settings, pool, running[pool])
+                    changes.changed[pool] = _prepare(settings, pool, running[pool], elsewhere(hosts, pool))
     except BaseException:
         for setups in changes.added.values():
             setups.close()
@@ -118,11 +122,11 @@ def _is_changed(settings: Settings, pool: str, running: Setups) -> bool:
     return (settings.pools[pool], settings.of_pool(pool)) != (made_from.pool, made_from.applications)
 
 
-def _prepare(settings: Settings, pool: str, running: Setups) -> Setup:
+def _prepare(settings: Settings, pool: str, running: Setups, others: Mapping[str, list[str]]) -> Setup:
     """The workers of two generations hand connections on to each other: they have to speak the same."""
     if settings.pools[pool].protocol != running.current.pool.protocol:
         raise ConfigError("protocol cannot be changed while the pool runs: stop gateway and start it")
-    return running.prepare(settings.pools[pool], settings.of_pool(pool))
+    return running.prepare(settings.pools[pool], settings.of_pool(pool), others)
 
 
 def name_what_waits(old: Gateway, new: Gateway) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from gateway import log
 from gateway.app.bindings import labels
@@ -30,6 +30,12 @@ class Setup:
     applications: tuple[Application, ...]
     identity: Identity | None
     listeners: tuple[Listener, ...]
+    elsewhere: Mapping[str, list[str]] = field(default_factory=dict)  # see `Task`
+
+    @property
+    def loads(self) -> int:
+        """How many callables its zygote loads."""
+        return len(self.applications) + bool(self.pool.authorizer)
 
     def scoreboard(self) -> Scoreboard:
         """Make the scoreboard of a generation. Raises OSError."""
@@ -47,6 +53,7 @@ class Setup:
             scoreboard=board.fd,
             hosts=board.layout.hosts,
             slowlog=slowlog,
+            elsewhere=dict(self.elsewhere),
         )
 
 
@@ -54,9 +61,14 @@ class Setups:
     """The setup of a pool's current generation, and of those that reloads have asked for."""
 
     def __init__(
-        self, name: str, pool: Pool, applications: tuple[Application, ...], handed: State | None = None
+        self,
+        name: str,
+        pool: Pool,
+        applications: tuple[Application, ...],
+        elsewhere: Mapping[str, list[str]],
+        handed: State | None = None,
     ) -> None:
-        """`handed` is what another master has opened already. Raises ConfigError and ListenError."""
+        """`elsewhere` as in `Task`; `handed` is what another master has opened. Raises ConfigError and ListenError."""
         self._name = name
         self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
         self._planned: dict[int, Setup] = {}  # by generation
@@ -66,7 +78,7 @@ class Setups:
             self._take_over(pool, applications, handed)
             return
         try:
-            self.current = self.prepare(pool, applications)
+            self.current = self.prepare(pool, applications, elsewhere)
         except BaseException:
             self.close()
             raise
@@ -81,7 +93,7 @@ class Setups:
     def take_over(cls, name: str, state: State) -> Setups:
         """Go on with what was handed over. Raises ConfigError."""
         applications = tuple(map(application_from_json, state["applications"]))
-        return cls(name, pool_from_json(state["pool"]), applications, state)
+        return cls(name, pool_from_json(state["pool"]), applications, {}, state)
 
     def _take_over(self, pool: Pool, applications: tuple[Application, ...], state: State) -> None:
         self.closed = state["closed"]
@@ -91,14 +103,14 @@ class Setups:
         listeners = () if self.closed else open_pool_listeners(pool, identity, self._opened)
         self.current = Setup(pool, applications, identity, listeners)
 
-    def prepare(self, pool: Pool, applications: tuple[Application, ...]) -> Setup:
+    def prepare(self, pool: Pool, applications: tuple[Application, ...], elsewhere: Mapping[str, list[str]]) -> Setup:
         """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
         if 2 * pool.max_children > SLOTS:  # during a reload there are so many
             raise ConfigError(f"max_children: a pool has at most {SLOTS // 2} workers")
         if pool.access_log:
             _try_to_open("access_log", pool.access_log)
         identity = pool_identity(pool)
-        return Setup(pool, applications, identity, open_pool_listeners(pool, identity, self._opened))
+        return Setup(pool, applications, identity, open_pool_listeners(pool, identity, self._opened), elsewhere)
 
     def plan(self, generation: int, setup: Setup | None) -> None:
         """A reload was asked for, and `generation` will hold it."""

@@ -72,11 +72,12 @@ def serve(pool: Pool, applications: tuple[Application, ...]) -> int:
         files=Files(pool.x_accel, pool.x_sendfile),
         multithread=pool.threads > 1,
         multiprocess=False,
+        authorizer=pool.authorizer,
     )
     for failure in failures:
         log.line(failure.message, log.Level.ERROR)
         log.lines(failure.traceback, log.Level.ERROR)
-    if failures and len(failures) == len(applications):
+    if failures and len(failures) == len(applications) + bool(pool.authorizer):
         return 100
     serve_until_stopped(pool, dispatcher, errors)
     return 0

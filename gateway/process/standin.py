@@ -76,6 +76,7 @@ def _without_application(task: Task) -> Task:
     pool = dataclasses.replace(
         task.pool,
         on_worker_start="",
+        authorizer="",
         preload=True,
         app_dir="/",
         chdir="",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 from gateway.settings import Application, Pool, application_from_json, pool_from_json, to_json
@@ -22,6 +22,7 @@ class Task:
     scoreboard: int = -1
     hosts: int = 1  # that the scoreboard counts apart
     slowlog: int = -1  # also where it is the error log
+    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # hosts of other pools, by what these are called
     relayed: bool = False  # standard output and error lead to the master, which stamps what comes
 
     @property

@@ -112,6 +112,8 @@ def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure
         max_body=task.pool.max_body,
         files=Files(task.pool.x_accel, task.pool.x_sendfile),
         multithread=task.pool.threads > 1,
+        authorizer=task.pool.authorizer,
+        elsewhere=task.elsewhere,
         pool=task.name,
     )
 

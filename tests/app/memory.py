@@ -95,11 +95,17 @@ class Served:
             everything if entries is None else entries, errors=self.stream, log=self.log.append, **options
         )
 
-    def ask(self, exchange: MemoryExchange | None = None, repeats: Any = (), **params: str | None) -> Result:
+    def ask(
+        self,
+        exchange: MemoryExchange | None = None,
+        repeats: Any = (),
+        role: Role = Role.RESPONDER,
+        **params: str | None,
+    ) -> Result:
         """Handle what nginx sends for GET /hello, changed by `params`; None takes a parameter away."""
         self.exchange = exchange or MemoryExchange()
         head = self.dispatcher.base | {k: v for k, v in (NGINX | params).items() if v is not None}
-        return self.dispatcher.handle(RequestHead(1, Role.RESPONDER, False, head, list(repeats)), self.exchange)
+        return self.dispatcher.handle(RequestHead(1, role, False, head, list(repeats)), self.exchange)
 
 
 def answering(

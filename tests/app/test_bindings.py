@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app.bindings import BindingConflict, Bindings, canonical_host, canonical_path, canonical_port, place
-from gateway.settings import Binding
+from gateway.app.bindings import (
+    BindingConflict,
+    Bindings,
+    canonical_host,
+    canonical_path,
+    canonical_port,
+    elsewhere,
+    hosts_of_pools,
+    place,
+)
+from gateway.settings import Application, Binding, Settings
 
 SHOP = [
     Binding(hostname="a.example", port=80),
@@ -244,3 +253,21 @@ def test_hosts_share_only_what_is_the_same() -> None:
     at_80 |= {("b", 80, path): ("two", "/x") for path in ("/x", "/x/y")}
     at_443 = {("c", 443, path): ("one", "") for path in ("/", "/x", "/x/y")}
     assert {asked: answer for asked, answer in found.items() if answer} == at_80 | at_443
+
+
+def test_what_one_pool_is_told_of_the_others() -> None:
+    shop = (Binding(hostname="Shop.Example", path="/b"), Binding(hostname="*.example"))
+    applications = (
+        Application(name="1", pool="main", bindings=(Binding(hostname="a.example"),)),
+        Application(name="2", pool="shop", bindings=shop),
+        Application(name="3", pool="shop", bindings=shop),
+        Application(name="4", pool="blog", bindings=(Binding(hostname="shop.example."),)),
+        Application(name="5", pool="alone"),
+    )
+    hosts = hosts_of_pools(Settings(applications=applications))
+    assert elsewhere(hosts, "main") == {
+        "the pool shop and the pool blog": ["shop.example"], "the pool shop": ["*.example"], "the pool alone": ["*"],
+    }  # fmt: skip
+    assert elsewhere(hosts, "shop") == {
+        "the pool main": ["a.example"], "the pool blog": ["shop.example"], "the pool alone": ["*"],
+    }  # fmt: skip

@@ -12,11 +12,10 @@ import pytest
 from gateway.app.answer import REASONS
 from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.bindings import BindingConflict
-from gateway.app.dispatch import Dispatcher, Site, build
-from gateway.app.errors import ErrorStream
+from gateway.app.dispatch import Site, build
 from gateway.app.exchange import Exchange
 from gateway.app.wsgi import Result
-from gateway.protocol.events import RequestHead, Role
+from gateway.protocol.events import Role
 from gateway.settings import Application, Binding
 from tests.app.memory import MemoryExchange, Served, answering
 
@@ -265,13 +264,26 @@ def test_the_contract_of_an_exchange_has_no_side_effects_of_its_own() -> None:
         Exchange()  # type: ignore[misc]
 
 
-def test_a_head_of_an_authorizer_is_a_request_too() -> None:
-    log: list[str] = []
-    dispatcher = Dispatcher([(Binding(), Site("x", showing))], errors=ErrorStream(log.append), log=log.append)
-    params = {**dispatcher.base, "FCGI_ROLE": "AUTHORIZER", "HTTP_HOST": "a", "REQUEST_URI": "/secret"}
-    exchange = MemoryExchange()
-    assert dispatcher.handle(RequestHead(1, Role.AUTHORIZER, False, params, []), exchange).complete
-    assert exchange.body == b"|/secret|http"
+def test_without_an_authorizer_what_is_bound_there_is_asked() -> None:
+    served = Served(showing)
+    assert served.ask(role=Role.AUTHORIZER, FCGI_ROLE="AUTHORIZER", PATH_INFO=None, REQUEST_URI="/secret").complete
+    assert served.exchange.body == b"|/secret|http"
+
+
+def test_an_authorizer_is_asked_about_any_host_and_the_whole_path() -> None:
+    entries = [(Binding(hostname="a.example", path="/hello"), site("a"))]
+    served = Served(entries=entries, authorizer=Site("authorizer", showing))
+    asked = {"FCGI_ROLE": "AUTHORIZER", "SCRIPT_NAME": None, "PATH_INFO": None}
+    for params, expected in [
+        ({"REQUEST_URI": "/hello/x"}, b"|/hello/x|http"),
+        ({"REQUEST_URI": "/a/../%41?b"}, b"|/A|http"),
+        ({"HTTP_HOST": "b.example"}, b"|/hello|http"),
+    ]:
+        assert served.ask(role=Role.AUTHORIZER, **asked | params).complete
+        assert served.exchange.body == expected
+    assert served.ask().complete
+    assert served.exchange.body == b"a"
+    assert served.ask(role=Role.AUTHORIZER, **asked, HTTP_HOST="a@b").status == 400
 
 
 def test_the_application_is_told_whether_others_run_beside_it() -> None:
@@ -319,3 +331,44 @@ def test_asgi_has_no_use_for_threads() -> None:
         "leave `threads` out of the pool; max_concurrency bounds how many requests it runs at once" in failure.message
     )
     assert served.ask().status == 503
+
+
+@pytest.mark.usefixtures("mixed")
+def test_authorizer_of_a_pool() -> None:
+    bound = Application(name="a", app="mixed:wsgi", bindings=(Binding(hostname="a.example"),))
+    served, failures = built(bound, authorizer="mixed:wsgi")
+    assert failures == []
+    assert served.ask(role=Role.AUTHORIZER, HTTP_HOST="b.example").status == 200
+    assert served.ask(HTTP_HOST="b.example").status == 503
+
+
+@pytest.mark.usefixtures("mixed")
+def test_an_authorizer_that_did_not_load_lets_nobody_through() -> None:
+    served, [failure] = built(Application(name="a", app="mixed:wsgi"), authorizer="mixed:missing")
+    assert failure.message.startswith("application 'authorizer': module 'mixed' has no 'missing'")
+    assert served.ask(role=Role.AUTHORIZER).status == 503
+    assert served.ask().status == 200
+
+
+@pytest.mark.usefixtures("mixed")
+def test_authorizer_of_an_asgi_pool() -> None:
+    served, failures = built(Application(name="a", app="mixed:asgi"), authorizer="mixed:asgi")
+    assert failures == []
+    assert isinstance(served.dispatcher, AsyncDispatcher)
+    assert len(served.dispatcher.lifespans) == 1
+
+
+def test_the_log_names_the_pool_that_should_have_been_asked() -> None:
+    entries = [(Binding(hostname="a.example", path="/hello"), site("a"))]
+    elsewhere = {"the pool shop": ["shop.example"], "the pool a and the pool b": ["*.example"]}
+    served = Served(entries=entries, elsewhere=elsewhere)
+    for host in ("shop.example", "x.example", "x.test"):
+        assert served.ask(HTTP_HOST=host).status == 503
+        assert served.exchange.body == b"Service unavailable\n"
+    said = "answered 503 Service unavailable: nothing is bound to"
+    assert served.log == [
+        f"{said} shop.example:8080 in this pool, but in the pool shop: the front-end sends it to the wrong one",
+        f"{said} x.example:8080 in this pool, but in the pool a and the pool b: "
+        "the front-end sends it to the wrong one",
+        f"{said} x.test:8080",
+    ]

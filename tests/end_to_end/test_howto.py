@@ -117,6 +117,21 @@ def test_lighttpd(shop: Settings) -> None:
         check(port)
 
 
+def test_authorizer(place: Path) -> None:
+    (place / "shop.py").write_text(APPLICATION.replace('"QUERY_STRING"', '"REMOTE_USER"'))
+    (place / "guard.py").write_text(block("authorizer", "python", place))
+    files = place / "www" / "members" / "files"
+    files.mkdir(parents=True)
+    (files / "list.txt").write_text("all of us\n")
+    declared = tomllib.loads(block("authorizer", "toml", place))
+    settings = Settings(place, declared["pools"]["main"] | {"user": USER}, declared["applications"])
+    port = free_port()
+    with serving(settings), front("lighttpd", place, lighttpd("authorizer", place, port), port):
+        assert fetch(port, "/members/").text == fetch(port, "/members/files/list.txt").text == "Members only\n"
+        assert fetch(port, "/members/", Cookie="key=1234").text == "|/members/|me"
+        assert fetch(port, "/members/files/list.txt", Cookie="key=1234").text == "all of us\n"
+
+
 @pytest.mark.parametrize("configuration", [nginx, lighttpd])
 def test_monitoring(configuration: Callable[[str, Path, int], str], shop: Settings) -> None:
     port, place = free_port(), shop.place

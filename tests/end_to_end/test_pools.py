@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.net import control
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Settings, serving
+from tests.waiting import wait_until
 
 
 def two_pools(place: Path) -> Settings:
@@ -61,3 +62,30 @@ def test_broken_code_of_one_pool_leaves_the_other_reloaded(place: Path) -> None:
         assert "RuntimeError: broken on purpose" in refused.stderr
         assert workers(settings, "shop") == shop
         assert not {w["pid"] for w in pools(settings)["main"]["workers"] if w["state"] == "idle"} & main
+
+
+def test_the_wrong_pool_answers_503_and_its_log_names_the_right_one(place: Path) -> None:
+    settings = two_pools(place)
+    for application, host in zip(settings.applications, ("main.example", "shop.example"), strict=True):
+        application["bindings"] = [{"hostname": host, "port": "*"}]
+    settings.write()
+    said = "answered 503 Service unavailable: nothing is bound to"
+
+    def status(pool: str, host: str) -> str:
+        socket = settings.socket if pool == "main" else place / "shop.sock"
+        command = [*GATEWAY, "request", socket, f"http://{host}/hello"]
+        return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=30).stdout.split()[0]
+
+    with serving(settings) as master:
+        assert status("main", "main.example") == status("shop", "shop.example") == "200"
+        assert status("main", "shop.example") == status("shop", "main.example") == status("main", "x.example") == "503"
+        for there, host in (("shop", "shop.example"), ("main", "main.example")):
+            wait_until(
+                lambda there=there, host=host: f"{said} {host}:80 in this pool, but in the pool {there}" in master.said
+            )
+        wait_until(lambda: f"{said} x.example:80\n" in master.said)
+        settings.applications[1]["bindings"].append({"hostname": "*.shop.example", "port": 80})
+        settings.write()
+        assert reload(settings).returncode == 0
+        assert status("main", "a.shop.example") == "503"
+        wait_until(lambda: f"{said} a.shop.example:80 in this pool, but in the pool shop" in master.said)
