@@ -143,6 +143,40 @@ def file(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterab
 
 
 @page
+def headers(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
+    """The query's headers; `status` is the whole line, default 200 OK, `length` the size of the body, default 0."""
+    line, size = query.pop("status", "200 OK"), int(query.pop("length", "0"))
+    start_response(line, list(query.items()))
+    return [bytes(size)]
+
+
+@page
+def cookies(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
+    """A header for each `c` of the query."""
+    values = [value for _, value in parse_qsl(environ["QUERY_STRING"])]
+    start_response("200 OK", [*TEXT, *(("Set-Cookie", value) for value in values)])
+    return [b"cookies\n"]
+
+
+@page
+def huge(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
+    """So many headers of that size."""
+    value = "x" * int(query["size"])
+    start_response("200 OK", [*TEXT, *((f"X-Huge-{n}", value) for n in range(int(query["headers"])))])
+    return [b"huge\n"]
+
+
+@page
+def authorize(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
+    """Whether somebody may go on: 401 for who does not say who it is, 403 for nobody."""
+    user = environ.get("HTTP_X_USER", "")
+    start_response(
+        "200 OK" if user == "me" else "403 Forbidden" if user else "401 Unauthorized", [*TEXT, ("X-User", user)]
+    )
+    return [b"of no interest\n"]
+
+
+@page
 def status(environ: Environ, start_response: Any, query: dict[str, str]) -> Iterable[bytes]:
     """An answer without a body."""
     start_response(query["line"], [])

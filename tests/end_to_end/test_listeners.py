@@ -12,8 +12,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.running import (
     ENVIRONMENT,
     GATEWAY,
@@ -135,11 +133,20 @@ def test_socket_on_descriptor_zero(place: Path) -> None:
             program.stop()
 
 
-@pytest.mark.parametrize(
-    "spawner", [["spawn-fcgi"], [sys.executable, "-m", "gateway.spawn"]], ids=["spawn-fcgi", "gateway-spawn"]
-)
-def test_started_by_a_spawner(place: Path, spawner: list[str]) -> None:
-    command = [*spawner, "-s", str(place / "given.sock"), "-P", str(place / "pid"), "-M", "0600", "--", *SERVE]
+def test_started_by_gateway_spawn(place: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "gateway.spawn",
+        "-s",
+        str(place / "given.sock"),
+        "-P",
+        str(place / "pid"),
+        "-M",
+        "0600",
+        "--",
+        *SERVE,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=place, timeout=30)
     assert done.returncode == 0, done.stderr
     pid = int((place / "pid").read_text())
@@ -173,22 +180,6 @@ def test_gateway_spawn_starts_any_program_several_times(place: Path) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
     wait_until(lambda: not any(map(alive, pids)))
-
-
-def test_cgi_fcgi_is_answered(place: Path) -> None:
-    """The client of the FastCGI reference library, whose long parameters cross records."""
-    with serving(Settings(place)):
-        environment = ENVIRONMENT | {
-            "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/hello", "QUERY_STRING": "",
-            "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "HTTP_X_LONG": "x" * 20_000,
-        }  # fmt: skip
-        done = subprocess.run(
-            ["cgi-fcgi", "-bind", "-connect", str(place / "pool.sock")],
-            env=environment,
-            capture_output=True,
-            timeout=30,
-        )
-        assert done.stdout.endswith(b"\r\n\r\nHello\n")
 
 
 def test_silent_and_broken_peers_cost_no_worker(place: Path) -> None:

@@ -20,6 +20,11 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
     "asgi": ({"max_children": 1}, "asynchronous:application"),
     "scgi": ({"protocol": "scgi"}, "everything:application"),
     "small": ({"max_body": 1_000_000}, "everything:application"),
+    "authorizer": ({"authorizer": "clients.guarding:application"}, "everything:application"),
+    "authorizer of ASGI": (
+        {"max_children": 1, "authorizer": "clients.guarding:asynchronous"},
+        "asynchronous:application",
+    ),
 }
 SHOWING = "clients.showing:application"  # answers every URL with what it was asked for
 
@@ -40,6 +45,7 @@ class Bench:
         self._place = self._running.enter_context(short_place())
         self._pools: dict[str, Settings] = {}
         self._masters: dict[str, Master] = {}
+        self._fronts: dict[str, int] = {}
 
     def __enter__(self) -> Bench:
         return self
@@ -56,22 +62,30 @@ class Bench:
     def pool(self, kind: str = "wsgi") -> Settings:
         """A running pool that every user may connect to. `kind`: a key of KINDS.
 
-        It serves `everything.py` (ASGI: `asynchronous.py`); and `showing.py` for the host urls.example and, below
-        /app, for mounted.example.
+        It serves `everything.py` (ASGI: `asynchronous.py`); and `showing.py` for the host urls.example, with the
+        binding's path "/" for root.example and below /app for mounted.example.
         """
         if kind not in self._pools:
             pool, app = KINDS[kind]
             shows = [
                 {"hostname": "urls.example", "port": "*"},
+                {"hostname": "root.example", "port": "*", "path": "/"},
                 {"hostname": "mounted.example", "port": "*", "path": "/app"},
             ]
             applications: list[dict[str, Any]] = [{"name": "everything", "app": app}]
-            if kind != "asgi":
+            if "everything" in app:
                 applications.append({"name": "showing", "app": SHOWING, "bindings": shows})
-            settings = Settings(self.folder(), {"listen_mode": "0666", **pool}, applications)
+            place = self.folder()
+            listen = [str(place / "pool.sock"), f"127.0.0.1:{free_port()}"]
+            settings = Settings(place, {"listen": listen, "listen_mode": "0666", **pool}, applications)
             self._masters[kind] = self._running.enter_context(serving(settings))
             self._pools[kind] = settings
         return self._pools[kind]
+
+    def tcp(self, kind: str = "wsgi") -> str:
+        """Where a pool of `kind` listens on 127.0.0.1 beside its socket, as HOST:PORT."""
+        address: str = self.pool(kind).pool["listen"][1]
+        return address
 
     def master(self, kind: str = "wsgi") -> Master:
         """Who runs the pool: its log (`said`) and its status."""
@@ -84,6 +98,12 @@ class Bench:
         place, port = self.folder(), free_port()
         with front(name, place, configure(place, port), port) as program:
             yield port, program
+
+    def lasting_front(self, name: str, configure: Callable[[Path, int], str]) -> int:
+        """The port of a front that is started when it is first asked for, and runs on."""
+        if name not in self._fronts:
+            self._fronts[name], _ = self._running.enter_context(self.front(name, configure))
+        return self._fronts[name]
 
 
 def line(cells: Iterable[str]) -> str:

@@ -8,12 +8,24 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from tests.end_to_end.clients import apache, caddy, haproxy, urls
+from tests.end_to_end.clients import (
+    answers,
+    apache,
+    authorizing,
+    caddy,
+    haproxy,
+    hosts,
+    lighttpd,
+    nginx,
+    spawners,
+    urls,
+)
 from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown, line
 from tests.end_to_end.running import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "clients.md"
-MODULES = (haproxy, apache, caddy, urls)  # whose features are on the page, a section for each client
+# Whose features are on the page, a section for each client.
+MODULES = (nginx, lighttpd, haproxy, apache, caddy, spawners, hosts, answers, authorizing, urls)
 _TITLE = """# Clients that speak FastCGI or SCGI, feature by feature
 
 Each row was made by a test that drives the real program, as Debian 12 ships it, before a pool of this gateway:
