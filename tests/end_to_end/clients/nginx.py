@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -142,6 +143,25 @@ def unbuffered(bench: Bench) -> Shown:
     assert head.params["CONTENT_LENGTH"] == ""
     return Shown(
         "chunked `POST` of 2 bytes, later 1,000: CONTENT_LENGTH empty, a STDIN record of 2", "1,002 bytes read"
+    )
+
+
+@feature(CLIENT, "`scgi_request_buffering off`")
+def unbuffered_by_scgi(bench: Bench) -> Shown:
+    lines = "location / { include /etc/nginx/scgi_params; scgi_request_buffering off; scgi_pass $POOL; }"
+    with (
+        through_wire(bench, lines, "scgi") as (port, seen),
+        socket.create_connection(("127.0.0.1", port), 15) as client,
+    ):
+        client.sendall(b"POST /digest HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nConnection: close\r\n\r\nab")
+        wait_until(lambda: seen.conversations and seen.conversations[0].sent.endswith(b",ab"), what="the two bytes")
+        client.sendall(b"cde")
+        answer = client.makefile("rb").read()
+        assert b"CONTENT_LENGTH\0002\0" in seen.conversations[0].sent
+    assert f"2 {hashlib.sha256(b'ab').hexdigest()}".encode() in answer
+    return Shown(
+        "`POST` of 5 bytes, 2 of them at once: CONTENT_LENGTH 2",
+        "nginx's own mistake: the application has 2 bytes; leave it on",
     )
 
 
