@@ -302,9 +302,9 @@ class Master:
 
     def _go_on(self, state: State) -> None:
         """Replace the workers that were taken over."""
+        signals.let_come()  # before anything is started, for what is held back here would be there, too
         upgrade.end_zygotes(state["pools"])
         self._reload(functools.partial(upgrade.answer, Caller.take_over(*state["caller"])))
-        signals.let_come()
         self._reap()
 
     # -- control -------------------------------------------------------------------------------------------------------

@@ -316,6 +316,16 @@ def test_signals_reload_status_and_stop_go_on(settings: Settings, installed: Ins
             assert not path.exists()
 
 
+def test_workers_of_the_new_version_end_when_they_are_told_to(settings: Settings, installed: Installation) -> None:
+    """The master holds its signals back while it executes itself anew; what it starts then must not."""
+    with serving(settings, source=installed.source) as master:
+        assert upgrade(settings).returncode == 0
+        wait_until(master.ready)
+        master.signal(signal.SIGTERM)
+        assert master.wait() == 0
+        assert "killed" not in master.said
+
+
 def test_what_workers_print_still_arrives_with_their_number(settings: Settings, installed: Installation) -> None:
     with serving(settings, source=installed.source) as master:
         with asking(settings.socket, "/say?gate=print") as program:
