@@ -1,4 +1,4 @@
-"""When the master reloads by itself; the files are real, the clock is waited for."""
+"""When the master reloads by itself; the files are real, the clock is simulated."""
 
 from __future__ import annotations
 
@@ -9,9 +9,26 @@ from types import SimpleNamespace
 
 import pytest
 
+from gateway.process import triggers
 from gateway.process.triggers import Triggers
 from gateway.settings import Pool, Settings
-from tests.waiting import wait_until
+
+
+class Clock:
+    """Stands for the module `time`; its times are whole seconds, so that nothing is lost in rounding."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    simulated = Clock()
+    monkeypatch.setattr(triggers, "time", simulated)
+    return simulated
 
 
 class Watched:
@@ -26,6 +43,7 @@ class Watched:
 class Looking:
     """Looks as the master's loop does, and keeps what came of it."""
 
+    clock: Clock
     pools: list[Watched]
     settings: Settings = field(default_factory=Settings)
     triggers: Triggers = field(default_factory=Triggers)
@@ -36,7 +54,8 @@ class Looking:
         patience = self.triggers.patience(self.pools)
         assert patience is not None
         assert 0 <= patience <= 1
-        wait_until(lambda: self.triggers.patience(self.pools) == 0)
+        self.clock.now += patience
+        assert self.triggers.patience(self.pools) == 0
         return list(self.triggers.look(self.pools, self.settings))
 
 
@@ -49,8 +68,8 @@ def test_nothing_to_look_at_wakes_nobody() -> None:
     assert Triggers().patience([Watched(Pool())]) is None
 
 
-def test_a_file_that_is_touched_or_appears_reloads_its_pool(touched: Path) -> None:
-    looking = Looking([Watched(Pool(touch_reload=(str(touched),))), Watched(Pool(), "other")])
+def test_a_file_that_is_touched_or_appears_reloads_its_pool(clock: Clock, touched: Path) -> None:
+    looking = Looking(clock, [Watched(Pool(touch_reload=(str(touched),))), Watched(Pool(), "other")])
     assert looking.look() == []
     touched.write_text("")
     assert looking.look() == [("main", str(touched))]
@@ -64,18 +83,18 @@ def test_a_file_that_is_touched_or_appears_reloads_its_pool(touched: Path) -> No
     assert looking.look() == []
 
 
-def test_a_file_that_is_named_anew_counts_as_it_is(touched: Path) -> None:
+def test_a_file_that_is_named_anew_counts_as_it_is(clock: Clock, touched: Path) -> None:
     pool = Watched(Pool(touch_reload=(f"{touched}.other",)))
-    looking = Looking([pool])
+    looking = Looking(clock, [pool])
     touched.write_text("")
     assert looking.look() == []
     pool.setups.current.pool = Pool(touch_reload=(str(touched),))
     assert looking.look() == []
 
 
-def test_a_pool_is_reloaded_for_its_code_at_most_once_a_second() -> None:
+def test_a_pool_is_reloaded_for_its_code_at_most_once_a_second(clock: Clock) -> None:
     pool = Watched(Pool(), changed_file="/srv/web.py")
-    looking = Looking([pool])
+    looking = Looking(clock, [pool])
     assert looking.look() == [("main", "/srv/web.py")]
     pool.changed_file = "/srv/shop.py"
     assert list(looking.triggers.look(looking.pools, looking.settings)) == []
@@ -85,12 +104,12 @@ def test_a_pool_is_reloaded_for_its_code_at_most_once_a_second() -> None:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Looking:
+def files(clock: Clock, tmp_path: Path) -> Looking:
     """The settings file and its sites, which nobody has looked at yet."""
     (tmp_path / "s.toml").write_text("1")
     (tmp_path / "sites").mkdir()
     settings = Settings(source=str(tmp_path / "s.toml"), included=(str(tmp_path / "sites/*.toml"),))
-    return Looking([Watched(Pool(reload_on_change=True))], settings)
+    return Looking(clock, [Watched(Pool(reload_on_change=True))], settings)
 
 
 def test_settings_that_have_changed_are_told_once_they_rest(files: Looking, tmp_path: Path) -> None:
