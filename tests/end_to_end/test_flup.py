@@ -110,6 +110,7 @@ def test_sigterm_to_an_idle_preforked_server(place: Path, command: Sequence[str]
         else:
             with pytest.raises(subprocess.TimeoutExpired):
                 program.wait(1.5)
+            program.signal(signal.SIGKILL)
 
 
 # -- the parameters ---------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def test_requests_share_a_connection(haproxy: Balanced) -> None:
 
 
 def test_bodies_that_are_mixed_on_a_connection(haproxy: Balanced) -> None:
-    posts = [Post("/echo", os.urandom(n % 7 * 30_000)) for n in range(200)]
+    posts = [Post("/echo", os.urandom(n % 7 * 30_000)) for n in range(70)]
     answers = over_connections(haproxy.port, posts, 10)
     assert [(status, len(body)) for post, status, body in answers if (status, body) != (200, post.body)] == []
     assert connections(haproxy.settings.socket) == 1
