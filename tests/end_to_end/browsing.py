@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def over_connections(port: int, posts: list[Post], connections: int) -> list[tup
     return asyncio.run(asyncio.wait_for(load(), 60))
 
 
-async def timed(port: int, posts: list[Post], patience: float) -> list[Timed]:
+async def timed(port: int, posts: Iterable[Post], patience: float) -> list[Timed]:
     """Send each post at its own time, however long the others take; an answer that takes `patience` seconds is none.
 
     `posts` are in the order of their times.
@@ -130,6 +134,35 @@ async def timed(port: int, posts: list[Post], patience: float) -> list[Timed]:
     return await asyncio.gather(*sent)
 
 
-async def at_pace(port: int, posts: list[Post]) -> list[tuple[Post, int, bytes]]:
+async def at_pace(port: int, posts: Iterable[Post]) -> list[tuple[Post, int, bytes]]:
     """Send each post at its own time, however long the others take."""
     return [(answer.post, answer.status, answer.body) for answer in await timed(port, posts, 60)]
+
+
+def work(rate: float, slow: float = 0.0) -> Iterator[Post]:
+    """Numbered requests without end for the page `work`, so many a second, every twentieth of which takes `slow` s."""
+    for n in itertools.count():
+        yield Post(f"/work?id={n}&seconds={slow if n % 20 == 0 else 0}", b"%d" % n, n / rate)
+
+
+def _during(task: asyncio.Future[T], posts: Iterable[Post], more: int) -> Iterator[Post]:
+    """The posts whose time comes while a task runs, and so many that come after it."""
+    for post in posts:
+        if task.done():
+            more -= 1
+        if more < 0:
+            return
+        yield post
+
+
+def while_running(
+    port: int, posts: Iterable[Post], steps: Callable[[], T], *, more: int = 100
+) -> tuple[list[tuple[Post, int, bytes]], T]:
+    """Send each post at its own time for as long as `steps` runs in a thread, and so many more; return what it does."""
+
+    async def both() -> tuple[list[tuple[Post, int, bytes]], T]:
+        running = asyncio.ensure_future(asyncio.to_thread(steps))
+        answers = await at_pace(port, _during(running, posts, more))
+        return answers, await running
+
+    return asyncio.run(both())

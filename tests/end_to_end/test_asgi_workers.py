@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import fetch, while_running, work
 from tests.end_to_end.running import (
     ENVIRONMENT,
     GATEWAY,
@@ -279,29 +279,23 @@ def test_what_does_not_end_is_cut_on_leaving(place: Path) -> None:
 @pytest.mark.alone
 @pytest.mark.parametrize(("front_name", "keepalive"), [("nginx", 0), ("nginx", 16), ("lighttpd", 0)])
 def test_reloads_under_load_lose_nothing(place: Path, front_name: str, keepalive: int) -> None:
-    rate, seconds = 200, 10
-    posts = [
-        Post(f"/work?id={n}&seconds={0.6 if n % 20 == 0 else 0}", b"%d" % n, n / rate) for n in range(seconds * rate)
-    ]
     options = {"keepalive": keepalive} if front_name == "nginx" else {}
-
-    async def reloading(running: Site) -> list[tuple[Post, int, bytes]]:
-        load = asyncio.create_task(at_pace(running.port, posts))
-        for _ in range(4):
-            await asyncio.sleep(2)  # the rhythm of the reloads
-            process = await asyncio.create_subprocess_exec(
-                *GATEWAY, "reload", str(running.settings.file), env=ENVIRONMENT
-            )
-            assert await process.wait() == 0
-        return await load
-
     settings = Settings(place, {"max_children": 2}, ASGI)
+
+    def reloads() -> list[int]:
+        codes = []
+        for _ in range(4):
+            threading.Event().wait(0.7)  # the rhythm of the reloads
+            codes.append(command("reload", settings.file).returncode)
+        return codes
+
     with site(front_name, settings, **options) as running:
-        answers = asyncio.run(reloading(running))
+        answers, codes = while_running(running.port, work(200, 0.6), reloads)
+        assert codes == [0] * 4
         wrong = [(post.path, status, body[:80]) for post, status, body in answers if (status, body) != (200, post.body)]
         assert wrong == []
         ran = [line for line in settings.journal() if line.isdigit()]
-        assert sorted(map(int, ran)) == list(range(seconds * rate)), "each once"
+        assert sorted(map(int, ran)) == list(range(len(answers))), "each once"
 
 
 def test_access_log_is_reopened(place: Path) -> None:

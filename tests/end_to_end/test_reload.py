@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import signal
 import subprocess
@@ -11,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import fetch, while_running, work
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Settings, Site, serving, site
 from tests.waiting import wait_until
 
-SECONDS = 20
-RATE = 200  # requests a second, 5 % of which last 600 ms
+RATE = 200  # requests a second
 
 
 @pytest.fixture
@@ -26,40 +24,26 @@ def settings(place: Path) -> Settings:
     return Settings(place, {"app_dir": str(place), "max_children": 16})
 
 
-async def reload(running: Site) -> tuple[int, str]:
-    """Run `gateway reload`; its exit code and what it said."""
-    command = [*GATEWAY, "reload", str(running.settings.file)]
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=ENVIRONMENT
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 30)
-    return process.returncode or 0, said.decode()
-
-
-async def reload_under_load(running: Site, posts: list[Post]) -> tuple[list[tuple[Post, int, bytes]], list[int], str]:
-    """The load, with a reload every three seconds; the last one is of a broken application."""
-    load = asyncio.create_task(at_pace(running.port, posts))
-    codes, said = [], ""
-    for _ in range(5):
-        await asyncio.sleep(3)  # the rhythm of the reloads
-        codes.append((await reload(running))[0])
+def reloads(running: Site) -> tuple[list[int], str]:
+    """Several reloads, the last one of a broken application: their exit codes, and what the last one said."""
+    codes = []
+    for _ in range(4):
+        threading.Event().wait(0.7)  # the rhythm of the reloads
+        codes.append(run_reload(running.settings).returncode)
     source = running.settings.place / "everything.py"
     source.write_text(source.read_text() + "\nraise RuntimeError('broken on purpose')\n")
-    code, said = await reload(running)
-    return await load, [*codes, code], said
+    refused = run_reload(running.settings)
+    return [*codes, refused.returncode], refused.stderr + refused.stdout
 
 
 def test_reloads_lose_and_repeat_nothing(settings: Settings, front_name: str) -> None:
-    posts = [
-        Post(f"/work?id={n}&seconds={0.6 if n % 20 == 0 else 0}", b"%d" % n, n / RATE) for n in range(SECONDS * RATE)
-    ]
     with site(front_name, settings) as running:
-        answers, codes, said = asyncio.run(reload_under_load(running, posts))
-        assert codes == [0, 0, 0, 0, 0, 1]
+        answers, (codes, said) = while_running(running.port, work(RATE, 0.6), lambda: reloads(running))
+        assert codes == [0, 0, 0, 0, 1]
         assert "RuntimeError: broken on purpose" in said
         wrong = [(post.path, status, body[:80]) for post, status, body in answers if (status, body) != (200, post.body)]
         assert wrong == []
-        assert sorted(settings.journal(), key=int) == [str(n) for n in range(SECONDS * RATE)]
+        assert sorted(settings.journal(), key=int) == [str(n) for n in range(len(answers))]
         assert fetch(running.port, "/hello").status == 200
         wait_until(running.master.ready, what="one generation left")
         assert len(running.master.workers()) == 16

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.net import control
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import fetch, while_running, work
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Master, Settings, serving, site
 from tests.waiting import wait_until
 
@@ -78,12 +76,6 @@ def environment(socket: Path) -> dict[str, str]:
     return values
 
 
-async def _meanwhile(port: int, posts: list[Post], steps: Callable[[], None]) -> list[tuple[Post, int, bytes]]:
-    load = asyncio.create_task(at_pace(port, posts))
-    await asyncio.to_thread(steps)
-    return await load
-
-
 def test_changes_under_load_lose_nothing(settings: Settings) -> None:
     def steps() -> None:
         for number in (8, 5, 6, 4, 7):  # each enough for the load, or the front-end would run out of connections
@@ -100,12 +92,11 @@ def test_changes_under_load_lose_nothing(settings: Settings) -> None:
         (settings.place / "sites" / "shop.toml").unlink()
         assert reload(settings) == (0, "")
 
-    posts = [Post(f"/work?id={n}&seconds={0.3 if n % 20 == 0 else 0}", b"%d" % n, n / RATE) for n in range(15 * RATE)]
     with site("nginx", settings) as running:
-        answers = asyncio.run(_meanwhile(running.port, posts, steps))
+        answers, _ = while_running(running.port, work(RATE, 0.3), steps)
         wrong = [(post.path, status, body[:80]) for post, status, body in answers if (status, body) != (200, post.body)]
         assert wrong == []
-        assert sorted(settings.journal(), key=int) == [str(n) for n in range(15 * RATE)]
+        assert sorted(settings.journal(), key=int) == [str(n) for n in range(len(answers))]
         assert fetch(running.port, "/hello").status == 200
 
 

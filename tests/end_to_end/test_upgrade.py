@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import fetch, while_running, work
 from tests.end_to_end.running import (
     ENVIRONMENT,
     GATEWAY,
@@ -36,7 +35,6 @@ from tests.end_to_end.running import (
 from tests.waiting import wait_until
 
 RATE = 200  # requests a second
-SECONDS = 8
 PAGES = """
 
 @page
@@ -136,26 +134,24 @@ def descriptors_at_rest(master: Master) -> list[str]:
     return descriptors(master.pid)
 
 
-async def _upgrades_under_load(port: int, posts: list[Post], settings: Settings, installed: Installation) -> Any:
-    load = asyncio.create_task(at_pace(port, posts))
+def upgrades(settings: Settings, installed: Installation) -> list[subprocess.CompletedProcess[str]]:
     done = []
     for version in ("7.0.1", "7.0.2"):
-        await asyncio.sleep(2)  # the rhythm of the upgrades
+        threading.Event().wait(1)  # the rhythm of the upgrades
         installed.install(version)
-        done.append(await asyncio.to_thread(upgrade, settings))
-    return await load, done
+        done.append(upgrade(settings))
+    return done
 
 
 def test_upgrades_under_load_lose_and_repeat_nothing(
     settings: Settings, installed: Installation, front_name: str
 ) -> None:
-    count = SECONDS * RATE
-    posts = [Post(f"/work?id={n}&seconds={0.4 if n % 20 == 0 else 0}", b"%d" % n, n / RATE) for n in range(count)]
     settings.pool["max_children"] = 12
     settings.write()
     with site(front_name, settings, source=installed.source) as running:
         before = running.master.status()
-        answers, done = asyncio.run(_upgrades_under_load(running.port, posts, settings, installed))
+        answers, done = while_running(running.port, work(RATE, 0.4), lambda: upgrades(settings, installed))
+        count = len(answers)
         assert [(d.returncode, d.stdout, d.stderr) for d in done] == [
             (0, "gateway 7.0.1 serves\n", ""),
             (0, "gateway 7.0.2 serves\n", ""),
