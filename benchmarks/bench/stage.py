@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,8 +94,9 @@ class Stage:
         program.wait_for(has_settled, _START_SECONDS)
 
     def stop(self, contender: Contender) -> None:
-        """End it, if it runs."""
+        """End it, if it runs: at once, for flup6's idle workers take no notice of SIGTERM."""
         if program := self._programs.pop(contender.name, None):
+            program.signal(signal.SIGKILL)
             program.stop()
 
     def processes(self, contender: Contender) -> list[int]:

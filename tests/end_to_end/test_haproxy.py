@@ -147,11 +147,11 @@ def slow_reader(port: int, path: str, rate: int) -> Iterator[list[int]]:
 
 @pytest.mark.alone
 def test_slow_reader_holds_nobody_up(haproxy: Balanced) -> None:
-    """Beside one that reads 100 kB a second, on the same connection, others have their answers at once."""
-    with slow_reader(haproxy.port, "/download?size=50000000", 100_000) as got:
+    """Beside one that reads 200 kB a second, on the same connection, others have their answers at once."""
+    with slow_reader(haproxy.port, "/download?size=50000000", 200_000) as got:
         wait_until(lambda: got[0] > 200_000, 20)
         times = []
-        for _ in range(500):
+        for _ in range(200):
             began = time.monotonic()
             assert fetch(haproxy.port, "/hello").text == "Hello\n"
             times.append(time.monotonic() - began)
@@ -159,6 +159,6 @@ def test_slow_reader_holds_nobody_up(haproxy: Balanced) -> None:
         wait_until(lambda: got[0] > before + 100_000, 20)
         assert connections(haproxy.settings.socket) == 1
     times.sort()
-    print(f"median {times[250]:.4f} s, 99 % {times[495]:.4f} s, longest {times[-1]:.4f} s")
-    assert times[250] < 0.05
+    print(f"median {times[100]:.4f} s, 99 % {times[198]:.4f} s, longest {times[-1]:.4f} s")
+    assert times[100] < 0.05
     assert times[-1] < 3
