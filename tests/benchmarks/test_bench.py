@@ -24,8 +24,6 @@ from benchmarks.bench.wrk import read
 from tests.end_to_end.running import ROOT
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
-
 HELLO = next(row for row in ROWS if row.name == "hello")
 SAMPLES: dict[str, list[Sample]] = {
     "gateway": [{"cpu": 10.0, "rate": 4000.0}, {"cpu": 40.0, "rate": 1000.0}, {"cpu": 20.0, "rate": 2000.0}],
@@ -120,6 +118,7 @@ def test_peak_of_memory_begins_anew() -> None:
     assert wait_until(lambda: meters.peak(os.getpid()) < meters.resident(os.getpid()) + 32)
 
 
+@pytest.mark.alone  # it measures
 def test_generator_tells_quick_requests_from_slow_ones(port: int) -> None:
     outcome = drive(port, Load(connections=4, seconds=0.5, slow_share=0.3))
     assert outcome.errors == 0
@@ -127,6 +126,7 @@ def test_generator_tells_quick_requests_from_slow_ones(port: int) -> None:
     assert sorted(outcome.quick)[len(outcome.quick) // 2] < 0.05
 
 
+@pytest.mark.alone  # it measures
 def test_generator_keeps_its_pace_and_counts_refusals(port: int) -> None:
     outcome = drive(port, Load(connections=5, seconds=0.5, rate=100))
     assert len(outcome.quick) == pytest.approx(50, abs=5)

@@ -8,13 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from benchmarks.reload import CASES, judge, load
 from tests.end_to_end.browsing import Timed
 from tests.end_to_end.running import ROOT
-
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
 
 
 def test_lost_repeated_and_late_requests_are_counted(tmp_path: Path) -> None:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
-
 from tests.end_to_end.running import ROOT
 
 
-@pytest.mark.alone
 def test_streams_are_held() -> None:
     command = [sys.executable, "-m", "benchmarks.streams", "--streams", "20", "--seconds", "1"]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout

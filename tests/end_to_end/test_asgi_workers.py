@@ -276,7 +276,6 @@ def test_what_does_not_end_is_cut_on_leaving(place: Path) -> None:
         wait_until(lambda: "/silent" in (place / "access.log").read_text())
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize(("front_name", "keepalive"), [("nginx", 0), ("nginx", 16), ("lighttpd", 0)])
 def test_reloads_under_load_lose_nothing(place: Path, front_name: str, keepalive: int) -> None:
     options = {"keepalive": keepalive} if front_name == "nginx" else {}

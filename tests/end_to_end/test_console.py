@@ -41,8 +41,6 @@ from tests.end_to_end.running import (
 )  # fmt: skip
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
-
 PAGES = ("/status", "/status?json&full", "/status?html&full", "/ping", "/metrics")
 OUTPUT = HERE.parent / "output"
 
@@ -115,6 +113,7 @@ def check_speed(port: int) -> None:
         assert taken[3] < 0.1, (url, taken)
 
 
+@pytest.mark.alone  # it has to be fast
 def test_it_answers_at_once_while_a_pool_is_saturated(place: Path, front_name: str) -> None:
     settings = with_console(place, {"max_children": 2, "listen_backlog": 8})
     with site(front_name, settings) as running, saturated(running) as waiting:
@@ -134,6 +133,10 @@ def test_it_answers_at_once_while_a_pool_is_saturated(place: Path, front_name: s
         samples = {s.name: s.value for f in text_string_to_metric_families(metrics) for s in f.samples}
         assert samples["gateway_pool_listen_queue"] == 9
         assert fetch(running.port, "/ping").text == "pong"
+
+
+def test_the_page_in_a_browser_while_a_pool_is_saturated(place: Path, front_name: str) -> None:
+    with site(front_name, with_console(place, {"max_children": 2, "listen_backlog": 8})) as running, saturated(running):
         picture(running.port, front_name)
 
 
@@ -293,6 +296,7 @@ def test_started_by_root_it_runs_as_another_user(place: Path) -> None:
         master.stop()
 
 
+@pytest.mark.alone  # it measures
 def test_a_storm_of_scrapes_asks_the_master_ten_times_a_second(place: Path) -> None:
     with serving(with_console(place)) as master:
         wait_until(lambda: pings(place))

@@ -21,7 +21,7 @@ from tests.end_to_end.browsing import Post, at_pace, fetch
 from tests.end_to_end.running import Settings, Site, alive, site
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
+pytestmark = pytest.mark.waiting
 
 OVERDUE = [{"name": "overdue", "app": "overdue:application"}]
 

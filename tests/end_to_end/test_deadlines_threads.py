@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import itertools
 import json
 import os
 import re
@@ -15,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import Post, at_pace, fetch, while_running
 from tests.end_to_end.running import Settings, Site, alive, site
 from tests.net.driving import Front, head, stdin
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
+pytestmark = pytest.mark.waiting
 
 OVERDUE = [{"name": "overdue", "app": "overdue:application"}]
 
@@ -56,17 +57,16 @@ def busy_worker(running: Site) -> int:
     return pid
 
 
-def load(running: Site, seconds: int) -> list[tuple[Post, int, bytes]]:
-    """Short requests, two at once, for so long."""
-    return asyncio.run(at_pace(running.port, [Post("/nap", b"", n / 10) for n in range(10 * seconds)]))
+def naps() -> Iterator[Post]:
+    """Short requests, two at once."""
+    return (Post("/nap", b"", n / 10) for n in itertools.count())
 
 
 @pytest.mark.parametrize("way", ["spin", "sleep", "swallow", "persist"])
 def test_a_request_is_ended_and_the_others_lose_nothing(slow_site: Site, browser: ThreadPoolExecutor, way: str) -> None:
     asking = browser.submit(fetch, slow_site.port, f"/{way}?id=1")
     victim = busy_worker(slow_site)
-    answers = load(slow_site, 4)
-    answer = asking.result(15)
+    answers, answer = while_running(slow_site.port, naps(), lambda: asking.result(15), more=10)
     assert (answer.status, answer.text) == (504, "Gateway Timeout\n")
     assert {status for _, status, _ in answers} == {200}
     pids = {int(body) for _, _, body in answers}
@@ -129,8 +129,10 @@ def test_who_wakes_up_late_finds_the_front_end_gone(slow_site: Site, browser: Th
     victim = busy_worker(slow_site)
     wait_until(lambda: slow_site.master.workers("busy")[0]["seconds"] > 0.8)
     asking.append(browser.submit(fetch, slow_site.port, "/sleep"))  # keeps the worker until the first has woken up
-    answers = load(slow_site, 3)
-    assert [one.result(15).status for one in asking] == [504, 504]
+    answers, statuses = while_running(
+        slow_site.port, naps(), lambda: [one.result(15).status for one in asking], more=10
+    )
+    assert statuses == [504, 504]
     assert {status for _, status, _ in answers} == {200}
     wait_until(lambda: not alive(victim), 10)
     assert slow_site.settings.journal() == ["woke up"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -10,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.browsing import Post, at_pace, fetch
+from tests.end_to_end.browsing import fetch, while_running, work
 from tests.end_to_end.running import HERE, Master, Settings, Site, descendants, serving, site
 from tests.waiting import wait_until
-
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
 
 
 def in_background(running: Site, path: str, count: int) -> list[threading.Thread]:
@@ -24,6 +21,7 @@ def in_background(running: Site, path: str, count: int) -> list[threading.Thread
     return threads
 
 
+@pytest.mark.alone  # it has to be fast
 def test_a_burst_has_its_workers_within_a_second_and_they_go_when_idle(place: Path) -> None:
     pool = {"pm": "dynamic", "max_children": 64, "start_servers": 2, "process_idle_timeout": 1}
     with site("nginx", Settings(place, pool)) as running:
@@ -61,17 +59,23 @@ def test_process_max_holds_for_all_pools_together(place: Path) -> None:
         assert len(running.master.workers()) <= 3
 
 
+def pids(running: Site) -> set[int]:
+    return {worker["pid"] for worker in running.master.workers()}
+
+
 @pytest.mark.parametrize(
     "limit", [{"max_requests": 50, "max_requests_jitter": 10}, {"max_lifetime": 0.5}, {"max_memory": 1_000_000}]
 )
 def test_workers_over_a_limit_are_replaced_and_nothing_is_lost(place: Path, limit: dict[str, float]) -> None:
-    posts = [Post(f"/work?id={n}&seconds=0", b"%d" % n, n / 200) for n in range(800)]
     with site("nginx", Settings(place, limit)) as running:
-        first = {worker["pid"] for worker in running.master.workers()}
-        answers = asyncio.run(at_pace(running.port, posts))
+
+        def replaced(known: set[int]) -> set[int]:
+            """The workers, once all of those are gone."""
+            return wait_until(lambda: not known & (now := pids(running)) and now, 20)
+
+        answers, _ = while_running(running.port, work(200), lambda: replaced(replaced(pids(running))))
         assert [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)] == []
-        assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(800)]
-        wait_until(lambda: not first & {worker["pid"] for worker in running.master.workers()}, 20, "new workers alone")
+        assert sorted(running.settings.journal(), key=int) == [str(n) for n in range(len(answers))]
 
 
 def broken_interpreter(place: Path) -> Path:

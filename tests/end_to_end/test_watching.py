@@ -23,8 +23,6 @@ from gateway.net.client import request
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Master, Settings, serving
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
-
 
 @pytest.fixture
 def master(place: Path) -> Iterator[Master]:

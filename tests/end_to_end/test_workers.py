@@ -41,8 +41,6 @@ from tests.end_to_end.running import (
 )  # fmt: skip
 from tests.waiting import wait_until
 
-pytestmark = pytest.mark.alone  # it measures, or has to be fast
-
 
 @pytest.fixture
 def master(place: Path) -> Iterator[Master]:
@@ -54,9 +52,10 @@ def new_worker(master: Master, known: set[int]) -> bool:
     return bool({worker["pid"] for worker in master.workers("idle")} - known)
 
 
+@pytest.mark.alone  # it has to be fast
 def test_killed_worker_is_replaced_by_a_ready_one(master: Master) -> None:
     times, pace = [], threading.Event()
-    for _ in range(50):
+    for _ in range(25):
         victim = master.workers("idle")[0]["pid"]
         known = {worker["pid"] for worker in master.workers()}
         began = time.monotonic()
@@ -70,6 +69,7 @@ def test_killed_worker_is_replaced_by_a_ready_one(master: Master) -> None:
     assert max(times) < 0.3
 
 
+@pytest.mark.alone  # it has to be fast
 def test_death_of_the_master_ends_every_process(master: Master) -> None:
     started = descendants(master.pid)
     assert len(started) >= 5  # four workers and the zygote
@@ -125,6 +125,7 @@ def spent(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.alone  # it measures
 def test_master_without_descriptors_does_not_spin(master: Master) -> None:
     used = set(map(int, os.listdir(f"/proc/{master.pid}/fd")))
     limits = resource.prlimit(master.pid, resource.RLIMIT_NOFILE)
@@ -180,6 +181,7 @@ def test_status_shows_the_running_request(place: Path) -> None:
         wait_until(lambda: sum(worker["requests"] for worker in running.master.workers()) == 1)  # counted when answered
 
 
+@pytest.mark.alone  # it measures
 def test_size_of_one_worker_beside_a_bare_interpreter(place: Path) -> None:
     bare = subprocess.Popen(
         [sys.executable, "-I", "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
