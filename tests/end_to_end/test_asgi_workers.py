@@ -139,7 +139,7 @@ def test_client_that_leaves_while_nothing_is_sent(place: Path, path: str, line: 
             received = b""
             while b"begun" not in received:
                 received += client.recv(4096)
-        wait_until(lambda: f"{line} 1" in running.settings.journal(), 5)
+        wait_until(lambda: f"{line} 1" in running.settings.journal())
         wait_until(lambda: running.master.workers("idle"))
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +120,10 @@ def test_demo_and_gateway_keep_to_pep_3333(place: Path, front_name: str) -> None
         + b"\r\n--x--\r\n"
     )
     with site(front_name, Settings(place, {"app_dir": str(place)}, applications)) as running:
-        for path in ("/", "/form", "/upload", "/slow", "/none"):
-            for method in ("GET", "HEAD"):
-                assert fetch(running.port, path, method).status == (404 if path == "/none" else 200)
+        asked = [(path, way) for path in ("/", "/form", "/upload", "/slow", "/none") for way in ("GET", "HEAD")]
+        with ThreadPoolExecutor(len(asked)) as browsers:
+            statuses = browsers.map(lambda page: fetch(running.port, *page).status, asked)
+            assert list(statuses) == [404 if path == "/none" else 200 for path, _ in asked]
         form = fetch(running.port, "/form", "POST", body=b"name=Ada&message=hi", Content_Type=FORM)
         assert (form.status, "Ada" in form.text) == (200, True)
         upload = fetch(running.port, "/upload", "POST", body=part, Content_Type="multipart/form-data; boundary=x")

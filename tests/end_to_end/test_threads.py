@@ -127,4 +127,4 @@ def ask(path: Path) -> Answer:
 def test_a_worker_ends_with_its_master(one_worker: Site) -> None:
     (pid, *_) = {row["pid"] for row in one_worker.master.workers()}
     os.kill(one_worker.master.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(pid), 5, "the end of the worker")
+    wait_until(lambda: not alive(pid), what="the end of the worker")

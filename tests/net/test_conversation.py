@@ -181,7 +181,7 @@ def test_front_that_leaves_a_streaming_answer_closes_it(path: Path) -> None:
         with Front(path) as front:
             front.send(whole())
             assert b"piece" in front.socket.recv(65_536)
-        assert application.closed.wait(5)
+        assert application.closed.wait(15)
 
 
 def test_front_that_closes_its_side_after_the_body_gets_its_answer(path: Path) -> None:

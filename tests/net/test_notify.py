@@ -17,7 +17,7 @@ from gateway.net.notify import Notifier
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(5)
+        manager.settimeout(15)
         yield manager
 
 
@@ -58,7 +58,7 @@ def test_an_abstract_name() -> None:
     name = f"gateway-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name}")
-        manager.settimeout(5)
+        manager.settimeout(15)
         notifier = Notifier(f"@{name}")
         notifier.ready()
         assert heard(manager) == ["READY=1"]
