@@ -23,7 +23,7 @@ test: programs .venv/test.stamp
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not alone and not waiting" --cov --cov-report= --cov-fail-under=0
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not alone and not waiting" --cov --cov-report= --cov-fail-under=0
 	@$(BIN)/python -m pytest -q -n 3 -m waiting tests/end_to_end
 	@$(BIN)/python -m pytest -q -m alone --cov --cov-append --cov-report=term-missing:skip-covered
 
