@@ -23,15 +23,15 @@ class Scenario:
 
 
 SCENARIOS = {
-    "L36": Scenario(lambda: killed_workers(60), lambda: killed_workers(2.5)),
-    "L38": Scenario(lambda: crash_loop(120), lambda: crash_loop(4)),
+    "L36": Scenario(lambda: killed_workers(60), lambda: killed_workers(2)),
+    "L38": Scenario(lambda: crash_loop(120), lambda: crash_loop(3)),
     "L38b": Scenario(lambda: crash_loop(120, "dies")),
     "L39": Scenario(lambda: broken_reloads(10), lambda: broken_reloads(2)),
     "L40": Scenario(lambda: many_reloads(60, 20, baseline=20), lambda: many_reloads(2, 2, baseline=1)),
     "L41": Scenario(lambda: signal_storms(5, 10), lambda: signal_storms(1, 1)),
     "L43": Scenario(lambda: hung_workers(5), lambda: hung_workers(1)),
-    "L44": Scenario(lambda: recycled(60, 100), lambda: recycled(2.5, 40)),
-    "O47": Scenario(lambda: overloaded(60, alone=4), lambda: overloaded(2, alone=1)),
+    "L44": Scenario(lambda: recycled(60, 100), lambda: recycled(2, 40)),
+    "O47": Scenario(lambda: overloaded(60, alone=4), lambda: overloaded(1.5, alone=0.5)),
     "O48": Scenario(lambda: hung_pool(20, 2), lambda: hung_pool(1.5, 0.4)),
     "4s": Scenario(lambda: reload_beside_a_slow_request(4), lambda: reload_beside_a_slow_request(1.5)),
 }

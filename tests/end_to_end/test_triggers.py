@@ -144,7 +144,7 @@ def test_settings_that_are_saved_reload_the_pools_that_they_change(settings: Set
 
 def test_without_the_setting_nothing_is_loaded_by_itself(settings: Settings) -> None:
     with serving(settings) as master:
-        idle = wait_until(lambda: [w for w in master.workers("idle") if w["seconds"] > 2.5], 10)
+        idle = wait_until(lambda: [w for w in master.workers("idle") if w["seconds"] > 1.5])
         save(settings.place / "app" / "shop.py", "'two'")
-        wait_until(lambda: [w for w in master.workers("idle") if w["seconds"] > idle[0]["seconds"] + 2.5], 10)
+        wait_until(lambda: [w for w in master.workers("idle") if w["seconds"] > idle[0]["seconds"] + 2.5])
         assert ask(settings.socket) == "one"

@@ -86,13 +86,13 @@ def check(new: Callable[[], Connection], data: bytes, places: list[int]) -> None
     assert len(connection.receive_eof()) <= 1
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(FASTCGI, PLACES, st.booleans())
 def test_fastcgi(data: bytes, places: list[int], multiplex: bool) -> None:
     check(lambda: FastCGIConnection({"A": 1}, LIMITS, multiplex, max_reqs=2), data, places)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(SCGI, PLACES)
 def test_scgi(data: bytes, places: list[int]) -> None:
     check(lambda: SCGIConnection({"A": 1}, LIMITS), data, places)
