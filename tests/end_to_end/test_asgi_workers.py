@@ -162,15 +162,16 @@ def test_request_is_ended_and_the_worker_serves_on(slow_site: Site, browser: Thr
     pid = slow_site.master.workers()[0]["pid"]
     others = [browser.submit(fetch, slow_site.port, f"/hold?gate=g{n}") for n in range(3)]
     assert [(answer.result().status, answer.result().text) for answer in others] == [(504, "Gateway Timeout\n")] * 3
-    assert slow_site.master.workers("idle")[0]["pid"] == pid
+    wait_until(lambda: [worker["pid"] for worker in slow_site.master.workers("idle")] == [pid])
     slow_log = (settings.place / "slow.log").read_text()
     assert slow_log.count(": slow: GET ") == 3
     assert 'asynchronous.py", line' in slow_log
     assert "in gate" in slow_log
     [pool] = slow_site.master.status()["pools"]
     assert pool["slow_requests"] == 3
-    assert "/hold?gate=g1: ended: it has run for longer than request_terminate_timeout (1 s)" in slow_site.master.said
-    assert (settings.place / "access.log").read_text().count("504 /hold?gate=g") == 3
+    ended = "/hold?gate=g1: ended: it has run for longer than request_terminate_timeout (1 s)"
+    wait_until(lambda: ended in slow_site.master.said)
+    wait_until(lambda: (settings.place / "access.log").read_text().count("504 /hold?gate=g") == 3)
 
 
 def test_application_that_takes_no_notice_is_answered_for(slow_site: Site) -> None:

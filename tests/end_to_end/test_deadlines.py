@@ -146,7 +146,7 @@ def test_a_body_is_closed_and_cut_visibly(slow_site: Site) -> None:
     assert fetch(slow_site.port, "/unbegun").status == 504
     with pytest.raises(http.client.IncompleteRead):
         fetch(slow_site.port, "/begun")
-    assert slow_site.settings.journal() == ["closed after b''", "closed after b'begun\\n'"]
+    wait_until(lambda: slow_site.settings.journal() == ["closed after b''", "closed after b'begun\\n'"])
 
 
 def lines_of(running: Site, victim: int, uri: str) -> list[str]:

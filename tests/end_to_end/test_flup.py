@@ -93,7 +93,7 @@ def test_first_exception(place: Path, command: Sequence[str], answers: bool) -> 
         front.socket.settimeout(15 if answers else 1.5)
         if answers:
             assert front.ask(PATH_INFO="/raise").status == b"Status: 500 Internal Server Error"
-            assert "LookupError: on purpose" in program.said
+            program.wait_for(lambda: "LookupError: on purpose" in program.said)
         else:
             with pytest.raises(TimeoutError):
                 front.ask(PATH_INFO="/raise")
