@@ -267,9 +267,11 @@ def everybodys_copy(place: Path) -> tuple[str, Path]:
     packages = place / "packages"
     shutil.copytree(ROOT / "gateway", packages / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("click", "jinja2", "markupsafe", "more_itertools", "msgspec", "multipart", "prometheus_client", "web"):
-        (source,) = (path for entry in sys.path for path in Path(entry or ".").glob(f"{name}*") if path.stem == name)
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, packages / source.name)
+        sources = [path for entry in sys.path for path in Path(entry or ".").glob(f"{name}*") if path.stem == name]
+        assert sources, name
+        for source in sources:  # two of `multipart`: python-multipart has a folder of the name of the other's module
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, packages / source.name)
     python = os.path.realpath(sys.executable)
     readable = all(os.stat(folder).st_mode & 0o005 == 0o005 for folder in [python, *map(str, Path(python).parents)])
     return sys.executable if readable else "/usr/bin/python3", packages
