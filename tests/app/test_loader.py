@@ -289,9 +289,10 @@ app = web.application(urls, globals(){autoreload})
 
 
 @pytest.fixture
-def without_webpy() -> None:
+def without_webpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the end of a test: others go on with the one that they have."""
     for name in [name for name in sys.modules if name == "web" or name.startswith("web.")]:
-        del sys.modules[name]
+        monkeypatch.delitem(sys.modules, name)
 
 
 @pytest.mark.usefixtures("without_webpy")
