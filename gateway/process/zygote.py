@@ -84,7 +84,10 @@ def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
     report = _probe(task, load, sources)
-    channel.send(report)
+    try:
+        channel.send(report)
+    except OSError:
+        os._exit(0)  # the master has given it up meanwhile
     message = json.loads(report)
     if message["error"]:
         os._exit(1)
