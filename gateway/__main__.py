@@ -19,7 +19,7 @@ from gateway.net.listeners import ListenError
 from gateway.settings import ConfigError
 
 _MODULES = {
-    "check": "check", "dev": "front", "front": "front", "publisher": "publisher", "reload": "control",
+    "check": "check", "dev": "dev", "devcert": "dev", "front": "front", "publisher": "publisher", "reload": "control",
     "reopen-logs": "control", "request": "request", "run": "run", "serve": "serve", "status": "control",
     "stop": "control", "up": "front", "upgrade": "control",
 }  # fmt: skip

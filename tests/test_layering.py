@@ -48,9 +48,9 @@ OF_PROCESSES = {
     "execv", "execve", "execvp", "execvpe", "execl", "execle", "execlp", "execlpe", "pidfd_open",
     "setuid", "setgid", "setresuid", "setresgid", "setgroups", "initgroups", "setsid",
 }  # fmt: skip
-# `gateway up` runs two commands beside each other and has to pass Ctrl-C on; the compat runner and the development
-# server are processes of their own that the user stops.
-MAY_USE_SIGNALS = {"front/up.py"}
+# `gateway up` and the development server run other processes, which have to end with them; the compat runner is a
+# process of its own that the user stops.
+MAY_USE_SIGNALS = {"front/up.py", "front/development.py"}
 
 
 def unit(path: Path) -> str:

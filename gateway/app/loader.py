@@ -31,16 +31,20 @@ class LoadError(Exception):
         self.traceback = traceback
 
 
-def load(application: settings.Application) -> Application:
-    """Import what `application` names, or run its start script, and return the callable. Raises LoadError."""
-    webpy.production()
+def load(application: settings.Application, *, production: bool = True) -> Application:
+    """Import what `application` names, or run its start script, and return the callable. Raises LoadError.
+
+    `production` False leaves web.py what it does for whoever develops.
+    """
+    prepare = webpy.production if production else lambda: None
+    prepare()
     try:
         found = _find(application)
         if application.interface == WSGI and is_asynchronous(found):
             raise LoadError('it is an ASGI application, and interface is "wsgi": leave interface out')
     except LoadError as error:
         raise LoadError(f"application {name_of(application)!r}: {error}", error.traceback) from error.__cause__
-    webpy.production()
+    prepare()
     return found
 
 
@@ -72,11 +76,16 @@ def call(target: str, setting: str) -> None:
         raise LoadError(f"{setting}: {error}", error.traceback) from error.__cause__
 
 
-def _call_hook(target: str) -> None:
+def named(target: str) -> Any:
+    """Import what MODULE:NAME names. Raises LoadError."""
     match = _TARGET.fullmatch(target)
     if match is None or match["path"] is None or match["call"]:
         raise LoadError(f"{target!r} is not written as module:callable")
-    found = _attribute(_import(match["module"]), match["path"])
+    return _attribute(_import(match["module"]), match["path"])
+
+
+def _call_hook(target: str) -> None:
+    found = named(target)
     if not callable(found):
         raise LoadError(f"{target} is of type {type(found).__name__}, not a callable")
     try:

@@ -7,7 +7,7 @@ import os
 import threading
 import traceback
 from itertools import dropwhile
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any
 
 _MACHINERY = (os.path.dirname(__file__) + os.sep, os.path.dirname(importlib.__file__) + os.sep, "<frozen importlib")
@@ -16,10 +16,15 @@ _BELOW_REQUESTS = (os.path.dirname(os.path.dirname(__file__)) + os.sep, threadin
 
 def from_application(error: BaseException) -> str:
     """The traceback of `error` without the leading frames that are the gateway's or the import system's."""
+    return "".join(traceback.format_exception(type(error), error, own_frames(error)))
+
+
+def own_frames(error: BaseException) -> TracebackType | None:
+    """The frames of `error` from the first that is the application's own; None where there is none."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+    return frames
 
 
 def stack_of(frame: FrameType) -> str:

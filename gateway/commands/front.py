@@ -1,4 +1,4 @@
-"""`gateway front`, `up` and `dev`: a front-end's configuration, a front-end here and now, the development server."""
+"""`gateway front` and `up`: a front-end's configuration, and a front-end here and now."""
 
 from __future__ import annotations
 
@@ -89,34 +89,3 @@ def up(target: str, **options: Any) -> int:
     from gateway.front.up import up as serve_behind_front
 
     return serve_behind_front(target, **options)
-
-
-@click.command()
-@click.argument("target", default="")
-@click.option("--host", default="127.0.0.1", metavar="IP", help="address to listen on (default: 127.0.0.1)")
-@click.option("--port", default=None, type=_port, metavar="N", help="port to listen on (default: $PORT, else 8080)")
-@click.option("--app-dir", default="", metavar="PATH", help="first on sys.path (default: where this is started)")
-@publisher_flag
-def dev(target: str, host: str, port: int | None, app_dir: str, publisher: tuple[str, ...]) -> int:
-    """Serve with debugger and reloader.
-
-    For the author of TARGET, a settings file with one application or MODULE:CALLABLE; never for visitors.
-    """
-    from gateway.app.loader import ASGI, call, interface_of, load
-    from gateway.front import development
-
-    flags = {"app_dir": app_dir} if app_dir else {}
-    loaded = read_settings(target, flags | {"publisher": publisher})
-    settings = loaded.settings
-    if len(settings.applications) != 1:
-        count = f"{target}: {len(settings.applications)} applications can be served; name one, as MODULE:CALLABLE"
-        raise ConfigError("\n".join([*loaded.problems, count]))
-    (application,) = settings.applications
-    pool = settings.pools[application.pool]
-    sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
-    loaded_application = load(application)
-    if interface_of(loaded_application, application) == ASGI:
-        raise ConfigError("the development server runs WSGI alone: `gateway up` shows an ASGI application")
-    if pool.on_worker_start:
-        call(pool.on_worker_start, "on_worker_start")
-    return development.run(loaded_application, host=host, port=port)

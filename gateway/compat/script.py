@@ -106,5 +106,5 @@ def serve_as_started(application: Any, pool: Pool | None = None) -> int:
     elif cgi.is_cgi():
         return 0 if by_cgi(replace(served, multiprocess=True)) else 1
     else:
-        by_hand(application)
+        return by_hand(application)
     return 0

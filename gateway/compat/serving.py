@@ -108,8 +108,8 @@ def by_cgi(served: Served) -> bool:
     return result.complete
 
 
-def by_hand(application: Any) -> None:
-    """Serve with debugger and reloader, for whoever has started the script."""
+def by_hand(application: Any) -> int:
+    """Serve with debugger and reloader, for whoever has started the script; return the exit code."""
     from gateway.front import development
 
-    development.run(application, static=os.environ.get("GATEWAY_STATIC"))
+    return development.run_alone(application, os.environ.get("GATEWAY_STATIC"))

@@ -256,6 +256,23 @@ def interpreter_for(user: str) -> str:
     return "/usr/bin/python3"
 
 
+def everybodys_copy(place: Path, *names: str) -> tuple[str, Path]:
+    """An interpreter, gateway and packages that any user may read: those of the tests may be in a private folder."""
+    packages = place / "packages"
+    shutil.copytree(ROOT / "gateway", packages / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in names:
+        sources = [path for entry in sys.path for path in Path(entry or ".").glob(f"{name}*") if path.stem == name]
+        assert sources, name
+        for source in sources:  # two of `multipart`: python-multipart has a folder of the name of the other's module
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, packages / source.name)
+            for metadata in source.parent.glob(f"{name}-*.dist-info"):
+                shutil.copytree(metadata, packages / metadata.name, dirs_exist_ok=True)
+    python = os.path.realpath(sys.executable)
+    readable = all(os.stat(folder).st_mode & 0o005 == 0o005 for folder in [python, *map(str, Path(python).parents)])
+    return sys.executable if readable else "/usr/bin/python3", packages
+
+
 @contextlib.contextmanager
 def serving(settings: Settings, *, source: Path = ROOT) -> Iterator[Master]:
     """A master whose workers are all ready; its code comes from `source`."""

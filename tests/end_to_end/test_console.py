@@ -6,11 +6,9 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +25,6 @@ from tests.end_to_end.running import (
     ENVIRONMENT,
     GATEWAY,
     HERE,
-    ROOT,
     USER,
     Master,
     Program,
@@ -35,6 +32,7 @@ from tests.end_to_end.running import (
     Site,
     alive,
     children,
+    everybodys_copy,
     serving,
     short_place,
     site,
@@ -262,25 +260,11 @@ def test_it_holds_nothing_of_the_master(place: Path) -> None:
         assert opened == {"/dev/null", "pipe", "socket", "anon_inode"}
 
 
-def everybodys_copy(place: Path) -> tuple[str, Path]:
-    """An interpreter and packages that any user may read: those of the tests may be in a private folder."""
-    packages = place / "packages"
-    shutil.copytree(ROOT / "gateway", packages / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("click", "jinja2", "markupsafe", "more_itertools", "msgspec", "multipart", "prometheus_client", "web"):
-        sources = [path for entry in sys.path for path in Path(entry or ".").glob(f"{name}*") if path.stem == name]
-        assert sources, name
-        for source in sources:  # two of `multipart`: python-multipart has a folder of the name of the other's module
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, packages / source.name)
-    python = os.path.realpath(sys.executable)
-    readable = all(os.stat(folder).st_mode & 0o005 == 0o005 for folder in [python, *map(str, Path(python).parents)])
-    return sys.executable if readable else "/usr/bin/python3", packages
-
-
 def test_started_by_root_it_runs_as_another_user(place: Path) -> None:
     user = "nobody" if os.geteuid() == 0 else ""
     settings = with_console(place, status_user=user, status_listen_mode="0600")
-    python, packages = everybodys_copy(place)
+    names = ("click", "jinja2", "markupsafe", "more_itertools", "msgspec", "multipart", "prometheus_client", "web")
+    python, packages = everybodys_copy(place, *names)
     command = [python, *GATEWAY[1:], "serve", settings.file]
     environment = ENVIRONMENT | {"PYTHONPATH": str(packages), "PYTHONDONTWRITEBYTECODE": "1"}
     master = Program(command, place / "log", cwd=place, env=environment)

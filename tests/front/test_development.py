@@ -1,4 +1,4 @@
-"""The development server, by hand."""
+"""The development server, by hand: `gateway.run(application)` in a script that is started by itself."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tests.waiting import free_port, wait_until
 
 SCRIPT = """
 import sys
-from gateway.front.development import run
+import gateway
 def application(environ, start_response):
     if environ["PATH_INFO"] == "/raise":
         raise LookupError("what the author sees")
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [b"by hand"]
-sys.exit(run(application))
+sys.exit(gateway.run(application))
 """
 
 
 def started(place: Path, port: int) -> Program:
-    (place / "site.py").write_text(SCRIPT)
-    return Program([sys.executable, place / "site.py"], place / "log", env=ENVIRONMENT | {"PORT": str(port)})
+    (place / "shop.py").write_text(SCRIPT)
+    return Program([sys.executable, place / "shop.py"], place / "log", env=ENVIRONMENT | {"PORT": str(port)})
 
 
 def test_it_serves_with_debugger_and_static_files() -> None:
@@ -50,5 +50,9 @@ def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, short_place() as place:
         port = taken.getsockname()[1]
         program = started(place, port)
-        assert program.wait() != 0
-        assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another port" in program.said
+        assert program.wait() == 75
+        assert (
+            f"cannot listen on 127.0.0.1:{port}: another process uses this port; stop it or choose another"
+            in program.said
+        )
+        assert program.said.count("\n") == 1

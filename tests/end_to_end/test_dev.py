@@ -1,0 +1,317 @@
+"""`gateway dev`: Werkzeug's server over the bindings of the settings, for the author of what it serves."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.end_to_end.browsing import Answer, fetch
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, Program, alive, descendants, everybodys_copy, short_place
+from tests.waiting import free_port, wait_until
+
+APPLICATION = """
+import os
+VERSION = 1
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/raise":
+        raise LookupError("what the author sees")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    names = ("gateway.application", "wsgi.url_scheme", "SERVER_PORT", "SCRIPT_NAME", "PATH_INFO")
+    shown = [str(environ[name]) for name in names]
+    return ["|".join([*shown, environ["wsgi.input"].read().decode(), str(VERSION), str(os.getuid())]).encode()]
+"""
+SITES = """
+[[applications]]
+name = "shop"
+app = "shop:application"
+bindings = [
+    {{ hostname = "shop.localhost", port = {first} }},
+    {{ hostname = "*.test", port = {second}, path = "/a" }},
+]
+[[applications]]
+name = "blog"
+app = "shop:application"
+bindings = [ {{ hostname = "*", port = {second} }} ]
+"""
+
+
+def dev(place: Path, *words: str | Path, **more: str) -> Program:
+    return Program([*GATEWAY, "dev", *words], place / "log", cwd=place, env=ENVIRONMENT | more)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with short_place() as place:
+        (place / "shop.py").write_text(APPLICATION)
+        yield place
+
+
+def refused(place: Path, *words: str | Path) -> tuple[int, list[str]]:
+    """The exit code of a command that ends by itself, and its lines on standard error."""
+    done = subprocess.run(
+        [*GATEWAY, *map(str, words)], cwd=place, env=ENVIRONMENT, capture_output=True, text=True, timeout=30
+    )
+    return done.returncode, done.stderr.splitlines()
+
+
+class Sites:
+    """The settings above, served on two ports."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.first, self.second = sorted((free_port(), free_port()))
+        self.settings = place / "sites.toml"
+        self.settings.write_text(SITES.format(first=self.first, second=self.second))
+        (place / "shop.py").write_text(APPLICATION)
+        self.program = dev(place, "sites.toml", "--reloader-type", "stat", "--reloader-interval", "0.1")
+
+    def ask(self, path: str, host: str = "shop.localhost", **more: str) -> Answer:
+        return fetch(self.first, path, Host=f"{host}:{self.first}", **more)
+
+    def ask_until(self, expected: Callable[[Answer], bool]) -> Answer:
+        """Ask for /x until the answer is as expected; the reloader cuts those that it comes upon."""
+
+        def ask() -> Answer | None:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                answer = self.ask("/x")
+                return answer if expected(answer) else None
+            return None
+
+        answer = self.program.wait_for(ask)
+        assert isinstance(answer, Answer)
+        return answer
+
+
+@pytest.fixture(scope="module")
+def sites() -> Iterator[Sites]:
+    with short_place() as place:
+        running = Sites(place)
+        with running.program as program:
+            program.wait_for(lambda: "  blog" in program.said)
+            assert running.ask("/x").status == 200
+            yield running
+
+
+def test_hosts_ports_and_paths_are_dispatched_as_by_a_pool(sites: Sites) -> None:
+    second = sites.second
+    assert sites.ask("/x").text.startswith(f"shop|http|{sites.first}||/x||")
+    assert fetch(second, "/a/y", "POST", body=b"form", Host=f"b.test:{second}").text.startswith(
+        f"shop|http|{second}|/a|/y|form|"
+    )
+    assert fetch(second, "/a/y", "POST", body=iter([b"in ", b"chunks"])).text.startswith(
+        f"blog|http|{second}||/a/y|in chunks|"
+    )
+    nothing = fetch(sites.first, "/")
+    assert (nothing.status, nothing.text) == (503, f"nothing is bound to 127.0.0.1:{sites.first}\n")
+    assert sites.ask("/sta/logo.svg").headers["content-type"].startswith("image/svg+xml")
+
+
+def test_it_says_where_and_that_it_is_for_development(sites: Sites) -> None:
+    lines = sites.program.said.splitlines()
+    assert lines[0] == (
+        "gateway: this server is for development: pages show source; for visitors there is `gateway serve`"
+    )
+    assert [line.split() for line in lines[1:4]] == [
+        [f"http://shop.localhost:{sites.first}/", "shop"],
+        [f"http://*.test:{sites.second}/a", "shop"],
+        [f"http://127.0.0.1:{sites.second}/", "blog"],
+    ]
+
+
+def test_the_debugger_runs_code_for_whoever_knows_its_pin(sites: Sites) -> None:
+    page = sites.ask("/raise")
+    assert (page.status, "what the author sees" in page.text) == (500, True)
+    secret, frame = re.findall(r'SECRET = "(\w+)"|id="frame-(\d+)"', page.text)
+    known = {"__debugger__": "yes", "s": secret[0]}
+    pin = re.findall(r"PIN: (\S+)", sites.program.said)[-1]
+    code = urlencode(known | {"cmd": "environ['PATH_INFO'] * 2", "frm": frame[1]})
+    wrong = sites.ask("/?" + urlencode(known | {"cmd": "pinauth", "pin": "000-000-000"}))
+    assert json.loads(wrong.body)["auth"] is False
+    assert "/raise/raise" not in sites.ask("/?" + code).text
+    right = sites.ask("/?" + urlencode(known | {"cmd": "pinauth", "pin": pin}))
+    cookie = right.headers["set-cookie"].partition(";")[0]
+    assert "/raise/raise" in sites.ask("/?" + code, Cookie=cookie).text
+    assert sites.ask("/raise", host="elsewhere.example").status == 503  # bound to nothing: no page of a debugger
+
+
+def test_a_change_of_code_or_settings_is_served_and_a_mistake_is_shown(sites: Sites) -> None:
+    code, settings = sites.place / "shop.py", sites.settings.read_text()
+    code.write_text(APPLICATION + "\nsyntax error(\n")
+    broken = sites.ask_until(lambda answer: answer.status == 500)
+    assert "SyntaxError" in broken.text
+    assert "importlib" not in broken.text
+    code.write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
+    sites.ask_until(lambda answer: "|2|" in answer.text)
+    sites.settings.write_text(settings + "[")
+    sites.ask_until(lambda answer: "sites.toml:13: is no TOML" in answer.text)
+    sites.settings.write_text(settings.replace('name = "shop"', 'name = "store"'))
+    sites.ask_until(lambda answer: answer.text.startswith("store|"))
+    sites.settings.write_text(settings)
+    sites.ask_until(lambda answer: answer.text.startswith("shop|"))
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_all_of_it_ends(place: Path, end: signal.Signals) -> None:
+    path = place / "dev.sock"
+    with dev(place, "shop:application", "--host", f"unix://{path}") as program:
+        program.wait_for(lambda: "PIN" in program.said)
+        serving = descendants(program.pid)
+        assert len(serving) == 1
+        program.signal(end)
+        assert program.wait() == (-9 if end == signal.SIGKILL else 0)
+        wait_until(lambda: not alive(serving[0]))
+        assert path.exists() == (end == signal.SIGKILL)
+        assert "Traceback" not in program.said
+
+
+def test_a_unix_socket(place: Path) -> None:
+    path = place / "dev.sock"
+    with dev(place, "shop:application", "--host", f"unix://{path}", "--no-reloader", "--no-debugger") as program:
+        program.wait_for(lambda: f"unix://{path}  (development server)" in program.said)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /x HTTP/1.0\r\nHost: here:8080\r\n\r\n")
+            answer = client.makefile("rb").read()
+        assert b"\r\nshop:application|http|80||/x||" in answer
+        code, lines = refused(place, "dev", "shop:application", "--host", f"unix://{path}")
+        assert (code, lines) == (
+            75,
+            [f"gateway: cannot listen on {path}: another process serves it; stop that one or choose another path"],
+        )
+        program.signal(signal.SIGINT)
+        assert program.wait() == 0
+        assert not path.exists()
+
+
+def test_port_0_and_ipv6_with_a_certificate_for_this_run(place: Path) -> None:
+    words = ("--host", "::1", "--port", "0", "--no-reloader", "--adhoc", "--processes", "2")
+    with dev(place, "shop:application", *words) as program:
+        (port,) = program.wait_for(lambda: re.findall(r"^https://\[::1\]:(\d+)/  \(dev", program.said, re.MULTILINE))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("::1", int(port), timeout=15, context=context)
+        connection.request("GET", "/x")
+        assert connection.getresponse().read().startswith(f"shop:application|https|{port}||/x|".encode())
+        connection.close()
+
+
+def test_a_certificate_of_ones_own(place: Path) -> None:
+    made = subprocess.run([*GATEWAY, "devcert"], cwd=place, env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert made.stdout.splitlines() == [
+        "development.crt and development.key are for localhost and *.localhost:",
+        "gateway dev --certificate development.crt --certificate-key development.key TARGET",
+    ]
+    assert (place / "development.key").stat().st_mode & 0o777 == 0o600
+    assert refused(place, "devcert") == (
+        100, ["gateway: development.crt is there already; remove it or name another BASE"]
+    )  # fmt: skip
+    words = made.stdout.splitlines()[1].split()[2:-1]
+    (place / "handler.py").write_text(
+        "from werkzeug.serving import WSGIRequestHandler\n"
+        "class Handler(WSGIRequestHandler):\n"
+        "    def log_request(self, *_): print('asked for', self.path, flush=True)\n"
+    )
+    (place / "uploads").mkdir()
+    (place / "uploads" / "note.txt").write_text("uploaded")
+    more = ("--no-reloader", "--request-handler", "handler:Handler", "--static-files", "/media=uploads", "--static", "")
+    with dev(place, "shop:application", "--port", "0", *words, *more) as program:
+        (port,) = program.wait_for(lambda: re.findall(r"^https://127\.0\.0\.1:(\d+)/", program.said, re.MULTILINE))
+        context = ssl.create_default_context(cafile=place / "development.crt")
+        connection = http.client.HTTPSConnection("localhost", int(port), timeout=15, context=context)
+        connection.request("GET", "/media/note.txt")
+        assert connection.getresponse().read() == b"uploaded"
+        connection.request("GET", "/sta/logo.svg")
+        assert b"|/sta/logo.svg|" in connection.getresponse().read()
+        connection.close()
+        program.wait_for(lambda: "asked for /sta/logo.svg" in program.said)
+
+
+def test_watchdog_and_one_application_on_a_port_of_its_own(place: Path) -> None:
+    (place / "sites.toml").write_text(SITES.format(first=80, second=81))
+    words = ("--application", "shop", "--port", "0", "--reloader-type", "watchdog", "--reloader-interval", "0.1")
+    with dev(place, "sites.toml", *words) as program:
+        program.wait_for(lambda: "PIN" in program.said)
+        port = int(re.findall(r"^http://shop\.localhost:(\d+)/ ", program.said, re.MULTILINE)[0])
+        assert fetch(port, "/x", Host="shop.localhost").text.startswith("shop|")
+        assert fetch(port, "/x", Host="blog.example").status == 503
+        (place / "shop.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
+        program.wait_for(lambda: f"Detected change in '{place}/shop.py', reloading" in program.said)
+        program.wait_for(lambda: program.said.count("PIN") == 2)
+        assert "|2|" in fetch(port, "/x", Host="shop.localhost").text
+
+
+def test_a_socket_from_systemd(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        launch = f"import os; os.dup2({listener.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
+        launch += "import sys; os.execv(sys.executable, [sys.executable, '-m', 'gateway', *sys.argv[1:]])"
+        command = [sys.executable, "-c", launch, "dev", "shop:application"]
+        environment = ENVIRONMENT | {"LISTEN_FDS": "1"}
+        with Program(command, place / "log", cwd=place, env=environment, pass_fds=[listener.fileno()]) as program:
+            program.wait_for(lambda: f"http://127.0.0.1:{port}/  (development server" in program.said)
+            assert fetch(port, "/x").text.startswith(f"shop:application|http|{port}||/x|")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 100, "provide a WSGI application as module:callable or a settings file"),
+        (("sites.toml", "--application", "shopp"), 100, "--application shopp: there is none of this name, only shop"),
+        (("shop:application", "--adhoc", "--certificate", "x"), 100, "--adhoc and --certificate exclude each other"),
+        (("shop:application", "--static-files", "media"), 100, "--static-files media: write /PREFIX=FOLDER"),
+        (("shop:application", "--host", "no.such.invalid"), 100, "('no.such.invalid', 8080): the host is not known"),
+        (("shop:application", "--port", "0", "--certificate", "none.crt"), 100, "{place}/none.crt"),
+    ],
+)  # fmt: skip
+def test_mistakes(place: Path, words: tuple[str, ...], code: int, message: str) -> None:
+    (place / "sites.toml").write_text(SITES.format(first=80, second=81))
+    ended, lines = refused(place, "dev", *words)
+    told = [line for line in lines if "is for development" not in line]
+    assert (ended, len(told)) == (code, 1)
+    assert told[0].startswith(f"gateway: {message.format(place=place)}")
+
+
+def test_a_port_that_is_taken_is_one_clear_line(place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert refused(place, "dev", "shop:application", "--port", str(port)) == (
+            75,
+            [f"gateway: cannot listen on 127.0.0.1:{port}: another process uses this port; stop it or choose another"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("async def application(scope, receive, send): ...", "it is an ASGI application, and this server runs WSGI al"),
+        ("raise LookupError('no stock')", "module 'shop' raised LookupError while it was imported: no stock"),
+    ],
+)
+def test_a_first_start_that_fails_ends(place: Path, text: str, message: str) -> None:
+    (place / "shop.py").write_text(text)
+    code, lines = refused(place, "dev", "shop:application", "--port", "0")
+    assert (code, lines[1].startswith(f"gateway: application 'shop:application': {message}")) == (100, True)
+
+
+def test_root_becomes_another_user_once_the_socket_is_open(place: Path) -> None:
+    if os.geteuid() != 0:
+        assert "only root" in refused(place, "dev", "shop:application", "--user", "nobody")[1][-1]
+        return
+    python, packages = everybodys_copy(place, "click", "jinja2", "markupsafe", "msgspec", "werkzeug")
+    command = [python, "-m", "gateway", "dev", "shop:application", "--user", "nobody", "--port", "0"]
+    with Program(command, place / "log", cwd=place, env=ENVIRONMENT | {"PYTHONPATH": str(packages)}) as program:
+        (port,) = program.wait_for(lambda: re.findall(r"^http://127\.0\.0\.1:(\d+)/", program.said, re.MULTILINE))
+        assert fetch(int(port), "/x").text.endswith("|1|65534")
