@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.app.remedies import file_instead_of_module
 from gateway.declared import read_table, unknown
 from gateway.net.address import InheritedAddress, UnixAddress, parse_address
 from gateway.parsing import parse
@@ -124,12 +125,11 @@ def _published(names: Any) -> dict[str, Any]:
 
 
 def _no_callable(target: str) -> str:
-    if target.endswith(".py"):
-        module = Path(target).stem
-        return (
-            f"{target}: write {module}:NAME, NAME being the WSGI callable in it, or start it by: gateway run {target}"
-        )
-    if "/" in target:
+    if os.path.isfile(target):
+        return f"{target}: {file_instead_of_module(target)}, or start it by: gateway run {target}"
+    if remedy := ":" in target and file_instead_of_module(target):
+        return f"{target}: {remedy}"
+    if "/" in target or target.endswith(".py"):
         return f"{target}: there is no such file; {HOW_TO_NAME}"
     return f"{target!r} is neither: {HOW_TO_NAME}, as in {target.partition(':')[0] or 'shop'}:application"
 

@@ -213,7 +213,7 @@ def test_unreadable_files(tmp_path: Path) -> None:
         (":app", "':app' is neither: "),
         (
             "shop.py",
-            "shop.py: write shop:NAME, NAME being the WSGI callable in it, or start it by: gateway run shop.py",
+            "shop.py: there is no such file; provide a WSGI application as module:callable or a settings file",
         ),
         ("/srv/shop", "/srv/shop: there is no such file; "),
     ],

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "parsing": {"settings"},
     "tables": {"declared", "settings", "net.address", "app.bindings"},
     "sites": {"declared", "parsing", "settings", "tables"},
-    "config": {"config", "declared", "parsing", "settings", "sites", "tables", "net.address"},
+    "config": {"config", "declared", "parsing", "settings", "sites", "tables", "net.address", "app.remedies"},
     "dump": {"settings"},
     "metrics": set(),
 }

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from gateway import settings
-from gateway.app import script, webpy
+from gateway.app import remedies, script, webpy
 from gateway.app.tracebacks import from_application
 
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
@@ -23,7 +23,8 @@ Application = Callable[..., Any]  # of either interface
 class LoadError(Exception):
     """An application that cannot be served: `str()` is one message that names it and the remedy.
 
-    `traceback` is that of the application's own code, from its first line, where that code raised; otherwise "".
+    `traceback` is that of the application's own code, from its first line, where that code raised. Before it comes what
+    was tried, where, and with which sys.path.
     """
 
     def __init__(self, message: str, traceback: str = "") -> None:
@@ -40,12 +41,30 @@ def load(application: settings.Application, *, production: bool = True) -> Appli
     prepare()
     try:
         found = _find(application)
-        if application.interface == WSGI and is_asynchronous(found):
-            raise LoadError('it is an ASGI application, and interface is "wsgi": leave interface out')
+        _check(found, application)
     except LoadError as error:
-        raise LoadError(f"application {name_of(application)!r}: {error}", error.traceback) from error.__cause__
+        explained = remedies.context(_tried(application)) + error.traceback
+        raise LoadError(f"application {name_of(application)!r}: {error}", explained) from error.__cause__
     prepare()
     return found
+
+
+def _check(found: Application, application: settings.Application) -> None:
+    """Refuse what could only fail when it is called. Raises LoadError."""
+    if application.interface == WSGI and is_asynchronous(found):
+        raise LoadError('it is an ASGI application, and interface is "wsgi": leave interface out')
+    if ":" in application.app and not application.app.endswith(")"):
+        arguments = 3 if interface_of(found, application) == ASGI else 2
+        if remedy := remedies.not_called_like_an_application(found, arguments, application.app):
+            raise LoadError(remedy)
+
+
+def _tried(application: settings.Application) -> str:
+    if application.script:
+        return f"to run {application.script} up to where it serves"
+    if application.className or application.moduleName:
+        return f"{application.moduleName}.{application.className}(settings=…)"
+    return application.app
 
 
 def name_of(application: settings.Application) -> str:
@@ -73,7 +92,8 @@ def call(target: str, setting: str) -> None:
     try:
         _call_hook(target)
     except LoadError as error:
-        raise LoadError(f"{setting}: {error}", error.traceback) from error.__cause__
+        explained = remedies.context(f"{target}()") + error.traceback
+        raise LoadError(f"{setting}: {error}", explained) from error.__cause__
 
 
 def named(target: str) -> Any:
@@ -103,7 +123,9 @@ def _find(application: settings.Application) -> Application:
         return _instantiate(application)
     match = _TARGET.fullmatch(application.app)
     if match is None:
-        raise LoadError(f"app is {application.app!r}: provide a WSGI application as module:callable")
+        remedy = remedies.file_instead_of_module(application.app)
+        text = f"app is {application.app!r}: provide a WSGI application as module:callable"
+        raise LoadError(f"{text}; {remedy}" if remedy else text)
     module = _import(match["module"])
     if match["path"] is None:
         return _usual(module)
@@ -119,10 +141,8 @@ def _import(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or ""
         if name == missing or name.startswith(missing + "."):
-            raise LoadError(
-                f"there is no module {missing!r}: check the spelling, and that app_dir is the folder it lies in"
-            ) from error
-        message = f"module {name!r} imports {missing!r}, which is not installed for this interpreter"
+            raise LoadError(f"there is no module {missing!r}: {remedies.missing_module(missing)}") from error
+        message = f"module {name!r} imports {missing!r}, {remedies.missing_import(missing, error.__traceback__)}"
         raise LoadError(message, from_application(error)) from error
     except SyntaxError as error:
         message = f"module {name!r} has a syntax error: {error.filename}, line {error.lineno}: {error.msg}"
@@ -132,7 +152,11 @@ def _import(name: str) -> ModuleType:
 
 
 def _raised(what: str, when: str, error: BaseException) -> LoadError:
-    if isinstance(error, SystemExit):
+    if isinstance(error, ImportError) and "attempted relative import" in str(error):
+        message = (
+            f"{what} imports relatively, so it is part of a package: {remedies.relative_import(error.__traceback__)}"
+        )
+    elif isinstance(error, SystemExit):
         message = f"{what} called sys.exit({error.code!r}) {when}: put that below if __name__ == '__main__'"
     else:
         message = f"{what} raised {type(error).__name__} {when}: {_first_line(error)}"
@@ -147,7 +171,9 @@ def _usual(module: ModuleType) -> Application:
     for name in _USUAL_NAMES:
         if hasattr(module, name):
             return _callable(getattr(module, name), f"{module.__name__}:{name}")
-    raise LoadError(f"module {module.__name__!r} has neither application nor app: write {module.__name__}:NAME")
+    known = remedies.callables(module)
+    which = f" ({known})" if known else ""
+    raise LoadError(f"module {module.__name__!r} has neither application nor app: write {module.__name__}:NAME{which}")
 
 
 def _attribute(module: ModuleType, path: str) -> Any:
@@ -155,17 +181,10 @@ def _attribute(module: ModuleType, path: str) -> Any:
     place = f"module {module.__name__!r}"
     for name in path.split("."):
         if not hasattr(found, name):
-            raise LoadError(f"{place} has no {name!r}{_nearest(name, found)}")
+            raise LoadError(f"{place} has no {name!r}: {remedies.nearest(name, found)}")
         found = getattr(found, name)
         place = repr(name)
     return found
-
-
-def _nearest(name: str, owner: object) -> str:
-    import difflib
-
-    names = difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1)
-    return f": did you mean {names[0]!r}?" if names else ": write the name of its callable"
 
 
 def _call(factory: Any, text: str) -> Any:
@@ -195,8 +214,8 @@ def _instantiate(application: settings.Application) -> Application:
     module = _import(application.moduleName)
     factory = getattr(module, application.className, None)
     if factory is None:
-        hint = _nearest(application.className, module)
-        raise LoadError(f"module {module.__name__!r} has no class {application.className!r}{hint}")
+        hint = remedies.nearest(application.className, module)
+        raise LoadError(f"module {module.__name__!r} has no class {application.className!r}: {hint}")
     text = f"{module.__name__}.{application.className}"
     if not isinstance(factory, type):
         raise LoadError(f"{text} is of type {type(factory).__name__}, not a class")

@@ -51,6 +51,10 @@ class _Site:
         chosen = tuple(self._on_port(a) for a in applications if not self._names or a.name in self._names)
         if not chosen:
             raise ConfigError("\n".join(loaded.problems))
+        for application in chosen:
+            folder = os.path.abspath(loaded.settings.pools[application.pool].app_dir)
+            if not os.path.isdir(folder):
+                raise ConfigError(f"app_dir: there is no folder {folder}; create it or name another")
         tell(*loaded.problems)
         self.settings = dataclasses.replace(loaded.settings, applications=chosen)
         return self.settings

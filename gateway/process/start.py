@@ -103,6 +103,8 @@ def _check_own(pool: Pool, identity: Identity) -> None:
 
 def working_directory(pool: Pool) -> str:
     """Where the pool's processes work. Raises ConfigError where there is no such folder."""
+    if pool.app_dir and not os.path.isdir(pool.app_dir):
+        raise ConfigError(f"app_dir: there is no folder {os.path.abspath(pool.app_dir)}; create it or name another")
     path = os.path.join(os.path.abspath(pool.app_dir or "."), pool.chdir)
     if pool.chdir and not os.path.isdir(path):
         raise ConfigError(f"chdir: there is no folder {path}; create it or name another")

@@ -57,6 +57,8 @@ def test_each_mistake_names_the_setting(target: str, message: str) -> None:
 def test_the_traceback_begins_in_the_application() -> None:
     with pytest.raises(LoadError) as caught:
         call("hooked:fail", "on_worker_start")
-    lines = caught.value.traceback.splitlines()
-    assert lines[1].endswith('hooked.py", line 7, in fail')
+    tried, _, traceback = caught.value.traceback.partition("Traceback (most recent call last):\n")
+    lines = traceback.splitlines()
+    assert tried.startswith("  tried     hooked:fail()\n")
+    assert lines[0].endswith('hooked.py", line 7, in fail')
     assert lines[-1] == "ConnectionError: no database"

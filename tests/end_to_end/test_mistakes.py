@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, USER, Settings, serving
+from tests.waiting import free_port
 
 AS_USER = ["--user", USER] if USER else []
 
@@ -98,6 +101,39 @@ def test_application_that_raises_on_import(place: Path) -> None:
     assert "broken.py" in frames[0]
     assert all("broken.py" in frame for frame in frames)
     assert "LookupError: no such shop" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "dev", "up"])
+def test_a_start_that_fails_says_what_was_tried_and_what_may_be_meant(place: Path, command: str) -> None:
+    (place / "shop.py").write_text("import models\n")
+    (place / "site").mkdir()
+    (place / "site" / "models.py").write_text("")
+    words = {
+        "serve": [*AS_USER, "--listen", place / "x.sock"],
+        "check": AS_USER,
+        "dev": ["--port", "0"],
+        "up": ["--front", "embedded", "--port", str(free_port())],
+    }
+    done = run(command, "shop:application", *words[command], cwd=place)
+    assert done.returncode == (111 if command == "up" else 100)
+    # Without the log's time and process, where there is one.
+    said = [re.sub(r"^\S+ \S+ \[\d+\] ", "", line) for line in done.stderr.splitlines()]
+    first = next(number for number, line in enumerate(said) if "application 'shop:application'" in line)
+    assert said[first].endswith(
+        f"module 'shop' imports 'models', which is in {place}/site: take that for app_dir, by --app-dir {place}/site"
+    )
+    assert [line.split()[:2] for line in said[first + 1 : first + 5]] == [
+        ["tried", "shop:application"],
+        ["in", str(place)],
+        ["python", sys.executable],
+        ["sys.path", str(place)],
+    ]
+    frame = said.index("Traceback (most recent call last):") + 1
+    assert said[frame : frame + 3] == [
+        f'  File "{place}/shop.py", line 1, in <module>',
+        "    import models",
+        "ModuleNotFoundError: No module named 'models'",
+    ]
 
 
 def test_check_names_every_mistake(place: Path) -> None:
