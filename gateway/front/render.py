@@ -62,8 +62,8 @@ class Options(TypedDict, total=False):
     group: str  # lighttpd, HAProxy, Apache: the group to that
     keepalive: int  # nginx, HAProxy, Apache: connections kept to each pool, at most one a worker; default: 0
     bin_path: str  # lighttpd: the command that starts the pool; $CWD in it is where lighttpd is started
-    certificate: str  # PEM files for TLS on every address listened on
-    certificate_key: str
+    certificate: str  # PEM file for TLS on every address listened on
+    certificate_key: str  # default: the same file
     client_ca: str  # asks clients for a certificate of this authority
     demo: bool  # says how to start the demo with it
 
@@ -96,6 +96,9 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
     writing.check(options, settings)
     chosen: dict[str, Any] = {**_DEFAULTS, **options}
     chosen["static"] = (chosen["static"] or str(share.folder("static"))).rstrip("/")
+    if chosen["client_ca"] and not chosen["certificate"]:
+        raise ConfigError("--client-ca: certificates are asked for over TLS alone; name --certificate, the server's own")
+    chosen["certificate_key"] = chosen["certificate_key"] or chosen["certificate"]
     chosen["listen"] = listen_addresses(chosen["listen"], settings.applications)
     pools = {key: backend_of(key, pool) for key, pool in settings.pools.items()}
     return template_of(writing).render(

@@ -15,6 +15,7 @@ import pytest
 from gateway.front import share
 from gateway.front.render import bundled, render
 from gateway.settings import Application, Binding, ConfigError, Gateway, Pool, Settings
+from tests.end_to_end.certificates import issue
 from tests.end_to_end.running import ENVIRONMENT, ROOT, short_place
 
 
@@ -53,6 +54,19 @@ def test_committed_files_are_the_rendering_and_are_accepted_where_they_stand(pat
     for folder in ("nginx", "lighttpd", "static", "examples/demo"):
         shutil.copytree(ROOT / folder, place / folder)
     check(path.split("/")[0], place / path, place)
+
+
+def test_client_certificates_are_asked_for_only_when_that_is_wanted(place: Path) -> None:
+    issue(place, "server", "localhost", "server")
+    pool = settings(Pool(listen=("/run/a.sock",)))
+    (place / "server.pem").write_bytes((place / "server.pem").read_bytes() + (place / "server.key").read_bytes())
+    own = str(place / "server.pem")
+    for name, directive in (("nginx", "    ssl_verify_client "), ("lighttpd", "\nssl.verifyclient.activate ")):
+        assert directive not in render(name, pool, certificate=own)
+        asking = render(name, pool, certificate=own, client_ca=own, run_directory=str(place))
+        assert directive in accepted(name, place, asking)
+        with pytest.raises(ConfigError, match="--client-ca: certificates are asked for over TLS alone"):
+            render(name, pool, client_ca=own)
 
 
 def settings(*pools: Pool, **bindings: list[Binding]) -> Settings:
