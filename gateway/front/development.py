@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _HANDED = "GATEWAY_DEVELOPMENT"  # what the first process tells the one that serves
 _CHANGED = 3  # exit code by which Werkzeug's reloader says that a file has changed
 _BACKLOG = 128
+_END_TIMEOUT = 5.0  # seconds that the process that serves has to end
 _USAGE = 100
 WARNING = "this server is for development: pages show source; for visitors there is `gateway serve`"
 
@@ -205,12 +206,16 @@ def _restart_on_change(sockets: Sequence[tuple[int, Place]]) -> int:
         message = json.dumps({"sockets": sockets, "tie": tie, "first": first})
         environment = {**os.environ, **_of_werkzeug(fds[0]), _HANDED: message}
         command = [sys.executable, *sys.orig_argv[1:]]
-        with subprocess.Popen(command, env=environment, pass_fds=[*fds, tie]) as serving:
-            try:
-                code = serving.wait()
-            except KeyboardInterrupt:
-                serving.terminate()
-                raise
+        serving = subprocess.Popen(command, env=environment, pass_fds=[*fds, tie])
+        try:
+            code = serving.wait()
+        except KeyboardInterrupt:
+            serving.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                serving.wait(_END_TIMEOUT)
+            serving.kill()
+            serving.wait()
+            raise
         if code != _CHANGED:
             os.close(kept)
             os.close(tie)

@@ -259,7 +259,7 @@ def interpreter_for(user: str) -> str:
 def everybodys_copy(place: Path, *names: str) -> tuple[str, Path]:
     """An interpreter, gateway and packages that any user may read: those of the tests may be in a private folder."""
     packages = place / "packages"
-    shutil.copytree(ROOT / "gateway", packages / "gateway", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "gateway", packages / "gateway")
     for name in names:
         sources = [path for entry in sys.path for path in Path(entry or ".").glob(f"{name}*") if path.stem == name]
         assert sources, name

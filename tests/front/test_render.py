@@ -131,7 +131,7 @@ def test_nginx_for_sites_enabled_has_no_main_part(place: Path) -> None:
 
 def test_users_are_named_only_when_told(place: Path) -> None:
     for name, lines in {
-        "nginx": ["user www-data;"],
+        "nginx": ["user www-data www-data;"],
         "lighttpd": ['server.username = "www-data"', 'server.groupname = "www-data"'],
     }.items():
         text = render(name, ONE, user="www-data", group="www-data", run_directory=str(place))
