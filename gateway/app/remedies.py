@@ -14,6 +14,7 @@ from typing import Any
 
 # difflib, glob and sysconfig are imported where something has failed: workers have no other use for them.
 _VIRTUAL_ENVIRONMENTS = (".venv", "venv", "env", ".env")
+_USUAL_NAMES = ("application", "app")
 _MOST_NAMES = 4  # that are listed where none is near
 _FOLDERS_BELOW = 2  # levels of app_dir that are searched for a module
 
@@ -85,8 +86,9 @@ def nearest(name: str, owner: object) -> str:
     """For an attribute that is not there."""
     import difflib
 
-    if names := difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1):
-        return f"did you mean {names[0]!r}?"
+    names = difflib.get_close_matches(name, [known for known in dir(owner) if not known.startswith("__")], n=1)
+    if near := names or [usual for usual in _USUAL_NAMES if name in _USUAL_NAMES and hasattr(owner, usual)]:
+        return f"did you mean {near[0]!r}?"
     return callables(owner) or "write the name of its callable"
 
 
@@ -97,10 +99,17 @@ def callables(owner: object) -> str:
     own = (
         f"{name}()" if _takes(found, 0) and not _takes(found, 2) else name
         for name, found in vars(owner).items()
-        if callable(found) and not name.startswith("_") and getattr(found, "__module__", "") == owner.__name__
+        if callable(found) and not name.startswith("_") and _is_defined_in(owner, found)
     )
     names = list(own)[:_MOST_NAMES]
     return f"it has {', '.join(names)}" if names else ""
+
+
+def _is_defined_in(module: ModuleType, found: Any) -> bool:
+    """Whether a function or class is a module's own; an instance, such as Flask's application, does not tell."""
+    if inspect.isfunction(found) or isinstance(found, type):
+        return found.__module__ == module.__name__
+    return not inspect.isbuiltin(found)
 
 
 def not_called_like_an_application(found: Any, arguments: int, text: str) -> str:

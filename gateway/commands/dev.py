@@ -7,7 +7,7 @@ import functools
 import glob
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -96,6 +96,7 @@ class _Site:
             sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
             os.environ.update(pool.env)
         os.chdir(os.path.join(sys.path[0], pools[-1].chdir))
+        _make_room(settings.applications, sys.path[: len(pools)])
         loaded = load(settings.applications)
         tell(*(f"{failure.message}\n{failure.traceback}" for failure in loaded.failures))
         if first and not loaded.works:
@@ -106,6 +107,18 @@ class _Site:
             return Bound(loaded.entries, pools[0])
         except ValueError as error:
             raise ConfigError(f"{self._target}: {error}") from error
+
+
+def _make_room(applications: Iterable[Application], folders: Iterable[str]) -> None:
+    """Forget modules of the standard library that have an application's name: web.py's documentation calls its script
+    code.py, and the debugger has imported the other `code` already.
+    """
+    for application in applications:
+        name = (application.app or application.moduleName).partition(":")[0].partition(".")[0]
+        if any(
+            os.path.exists(os.path.join(folder, name + end)) for folder in folders for end in (".py", "/__init__.py")
+        ):
+            sys.modules.pop(name, None)
 
 
 def _ports(settings: Settings) -> list[int]:
@@ -240,24 +253,15 @@ def _flags(command: Callable[..., int]) -> Callable[..., int]:
 @click.option("--user", default="", metavar="USER", help="whom root becomes once it has opened the sockets")
 @publisher_flag
 @_flags
-def dev(
-    target: str,
-    host: str,
-    port: int | None,
-    names: tuple[str, ...],
-    app_dir: str,
-    user: str,
-    pin: str,
-    publisher: tuple[str, ...],
-    **flags: Any,
-) -> int:
+def dev(target: str, host: str, port: int | None, **flags: Any) -> int:
     """Serve with debugger and reloader.
 
     For the author of TARGET, a settings file or MODULE:CALLABLE; never for visitors. Hosts, ports and paths are
     dispatched as by `serve`, on the ports that the bindings name. Sockets from systemd are served where there are any.
     """
-    own = {"app_dir": os.path.abspath(app_dir)} if app_dir else {}
-    site = _Site(target, own | {"publisher": publisher}, names, any_port=port is not None or host.startswith("unix:"))
+    app_dir, names, user, pin = (flags.pop(name) for name in ("app_dir", "names", "user", "pin"))
+    own = {"publisher": flags.pop("publisher")} | ({"app_dir": os.path.abspath(app_dir)} if app_dir else {})
+    site = _Site(target, own, names, any_port=port is not None or host.startswith("unix:"))
     options = _options(flags)
     if pin:
         os.environ["WERKZEUG_DEBUG_PIN"] = pin

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _HANDED = "GATEWAY_DEVELOPMENT"  # what the first process tells the one that serves
 _CHANGED = 3  # exit code by which Werkzeug's reloader says that a file has changed
 _BACKLOG = 128
+_LOOK_EVERY = 0.2  # seconds
 _END_TIMEOUT = 5.0  # seconds that the process that serves has to end
 _USAGE = 100
 WARNING = "this server is for development: pages show source; for visitors there is `gateway serve`"
@@ -109,12 +110,34 @@ def run_alone(application: Any, static: str | None) -> int:
         if not port.isascii() or not port.isdigit():
             raise ConfigError(f"PORT is {port!r}; set it to a number, or to none for 8080")
         made = only(application), options
-        return run(
-            lambda first: made, [address("127.0.0.1", int(port))], options, lambda places: greet(places, options)
-        )
+        places = [address("127.0.0.1", int(port))]
+        return run(lambda first: made, places, options, lambda where: greet(where, options), _wait_for_change)
     except (ConfigError, ListenError) as error:
         print(f"gateway: {error}", file=sys.stderr)
         return getattr(error, "exit_code", _USAGE)
+
+
+def _wait_for_change() -> None:
+    """Return when a file that the script is made of has been changed: it has failed since the last change."""
+    print("gateway: waiting for the script to be mended; Ctrl-C stops this", file=sys.stderr)
+    installed = tuple(pattern.removesuffix("*") for pattern in _installed())
+    files = [file for file in _module_files() if not file.startswith(installed)]
+    before = [_changed_at(file) for file in files]
+    while [_changed_at(file) for file in files] == before:
+        time.sleep(_LOOK_EVERY)
+
+
+def _module_files() -> list[str]:
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return [os.path.abspath(file) for file in files if file]
+
+
+def _changed_at(file: str) -> float:
+    """When a file was changed, in seconds since 1970; 0 where there is none."""
+    try:
+        return os.stat(file).st_mtime
+    except OSError:
+        return 0.0
 
 
 def static_files(folder: str | None) -> dict[str, str]:
@@ -135,10 +158,14 @@ def _extras(options: Options) -> str:
     return f", with {' and '.join(used)}" if used else ""
 
 
-def run(make: Make, addresses: Sequence[Address], options: Options, greet: Greet) -> int:
+def run(
+    make: Make, addresses: Sequence[Address], options: Options, greet: Greet, wait: Callable[[], object] | None = None
+) -> int:
     """Serve what `make` gives, in the process that serves, at `addresses` until Ctrl-C; return the exit code.
 
-    `greet` is told once where that is. Raises ListenError, and what `make` raises, where there is no reloader.
+    `greet` is told once where that is. `wait` returns when what was changed, and then failed, has been changed again;
+    without it, `make` is not to fail but the first time. Raises ListenError, and what `make` raises, where there is no
+    reloader.
     """
     if handed := os.environ.pop(_HANDED, ""):
         # A compiled file is taken for its source's as long as second and size agree: not when one is saved again soon.
@@ -155,7 +182,7 @@ def run(make: Make, addresses: Sequence[Address], options: Options, greet: Greet
         sockets = [(listener.socket.fileno(), _place(listener)) for listener in listeners]
         greet([place for _, place in sockets])
         if options.use_reloader:
-            return _restart_on_change(sockets)
+            return _restart_on_change(sockets, wait)
         _serve(*make(True), sockets)
     return 0
 
@@ -197,7 +224,7 @@ def _place(listener: Listener) -> Place:
     return Place(name[0], name[1])
 
 
-def _restart_on_change(sockets: Sequence[tuple[int, Place]]) -> int:
+def _restart_on_change(sockets: Sequence[tuple[int, Place]], wait: Callable[[], object] | None) -> int:
     """Let another process serve, and the next whenever one ends for a change; return the exit code of the last."""
     tie, kept = os.pipe()
     fds = [fd for fd, _ in sockets]
@@ -216,7 +243,9 @@ def _restart_on_change(sockets: Sequence[tuple[int, Place]]) -> int:
             serving.kill()
             serving.wait()
             raise
-        if code != _CHANGED:
+        if code > 0 and code != _CHANGED and not first and wait is not None:
+            wait()
+        elif code != _CHANGED:
             os.close(kept)
             os.close(tie)
             return code
@@ -236,12 +265,7 @@ def _end_with_parent(tie: int) -> None:
 
 def _has_changed(since: float, files: Iterable[str]) -> bool:
     """Whether a module or one of the files was changed while they were read: the reloader begins to look only later."""
-    modules = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    for file in filter(None, (*modules, *files)):
-        with contextlib.suppress(OSError):
-            if os.stat(file).st_mtime > since:
-                return True
-    return False
+    return any(_changed_at(file) > since for file in (*_module_files(), *files))
 
 
 def _serve(application: WSGIApplication, options: Options, sockets: Sequence[tuple[int, Place]]) -> None:

@@ -198,6 +198,15 @@ class Native(dict): ...
     assert load(Application(app="m:Native"))
 
 
+def test_what_there_is(tmp_path: Path) -> None:
+    text = "from os.path import join\nfrom pathlib import Path\nfrom time import sleep\nimport functools\n"
+    text += "def view(): ...\nsite = functools.partial(print)\n"
+    grow(tmp_path, "empty", m=text, other=text + "app = site\n")
+    assert mistake("m:application") == "module 'm' has no 'application': it has view(), site"
+    assert mistake("other:application") == "module 'other' has no 'application': did you mean 'app'?"
+    assert mistake("empty:application") == "module 'empty' has no 'application': write the name of its callable"
+
+
 # -- what was tried ---------------------------------------------------------------------------------------------------
 
 

@@ -253,16 +253,17 @@ def test_watchdog_and_one_application_on_a_port_of_its_own(place: Path) -> None:
         assert "|2|" in fetch(port, "/x", Host="shop.localhost").text
 
 
-def test_a_socket_from_systemd(place: Path) -> None:
+def test_a_socket_from_systemd_and_a_name_of_the_standard_library(place: Path) -> None:
+    (place / "shop.py").rename(place / "code.py")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         launch = f"import os; os.dup2({listener.fileno()}, 3); os.environ['LISTEN_PID'] = str(os.getpid())\n"
         launch += "import sys; os.execv(sys.executable, [sys.executable, '-m', 'gateway', *sys.argv[1:]])"
-        command = [sys.executable, "-c", launch, "dev", "shop:application"]
+        command = [sys.executable, "-c", launch, "dev", "code:application"]
         environment = ENVIRONMENT | {"LISTEN_FDS": "1"}
         with Program(command, place / "log", cwd=place, env=environment, pass_fds=[listener.fileno()]) as program:
             program.wait_for(lambda: f"http://127.0.0.1:{port}/  (development server" in program.said)
-            assert fetch(port, "/x").text.startswith(f"shop:application|http|{port}||/x|")
+            assert fetch(port, "/x").text.startswith(f"code:application|http|{port}||/x|")
 
 
 @pytest.mark.parametrize(

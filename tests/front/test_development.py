@@ -46,6 +46,18 @@ def test_it_serves_with_debugger_and_static_files() -> None:
             wait_until(lambda: not any(map(alive, children)))
 
 
+def test_a_mistake_that_is_saved_is_waited_for_to_be_mended() -> None:
+    port = free_port()
+    with short_place() as place, started(place, port) as program:
+        program.wait_for(lambda: listens(port))
+        assert fetch(port, "/").text == "by hand"
+        (place / "shop.py").write_text(SCRIPT + "syntax error(\n")
+        program.wait_for(lambda: "waiting for the script to be mended" in program.said)
+        assert "SyntaxError" in program.said
+        (place / "shop.py").write_text(SCRIPT.replace("by hand", "mended"))
+        assert fetch(port, "/").text == "mended"  # the connection waits for that
+
+
 def test_a_port_that_is_taken_is_one_clear_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, short_place() as place:
         port = taken.getsockname()[1]
