@@ -126,7 +126,6 @@ def idle_workers(place: Path) -> int:
         (["run", "none.py"], 100, "cannot read the script none.py: No such file or directory"),
         (["publisher"], 100, "name the modules, or the settings file, as in: gateway publisher shop"),
         (["publisher", "none.toml"], 100, "none.toml: cannot be read: No such file or directory"),
-        (["publisher", "no_such"], 100, "application 'no_such': there is no module 'no_such': check the spelling"),
         (["serve", "shop:application", "--publisher", "shop"], 100, "shop:application and --publisher both say "),
         (["nosuch"], 100, "No such command 'nosuch'."),
     ],
@@ -135,6 +134,13 @@ def test_mistakes(place: Path, arguments: list[str], code: int, message: str) ->
     done = gateway(*arguments, cwd=place)
     assert done.stderr.startswith(f"gateway: {message}")
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (code, 1, "")
+
+
+def test_what_cannot_be_published_is_followed_by_what_was_tried(place: Path) -> None:
+    done = gateway("publisher", "no_such", cwd=place)
+    lines = done.stderr.splitlines()
+    assert lines[0].startswith("gateway: application 'no_such': there is no module 'no_such': check the spelling")
+    assert (done.returncode, done.stdout, lines[1].split()) == (100, "", ["tried", "to", "publish", "no_such"])
 
 
 def test_several_mistakes_are_one_line_each(place: Path) -> None:

@@ -64,7 +64,7 @@ def _tried(application: settings.Application) -> str:
         return f"to run {application.script} up to where it serves"
     if application.className or application.moduleName:
         return f"{application.moduleName}.{application.className}(settings=…)"
-    return application.app
+    return application.app or f"to publish {', '.join(application.publisher)}"
 
 
 def name_of(application: settings.Application) -> str:

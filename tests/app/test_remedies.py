@@ -50,12 +50,12 @@ def environment(place: Path, *modules: str) -> Path:
 
 
 def test_a_name_that_is_nearly_right(tmp_path: Path) -> None:
-    grow(tmp_path, "shop", "pkg/web", "notes/readme", "pkg/__init__")
+    grow(tmp_path, "shop", "pkg/front", "notes/readme", "pkg/__init__")
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("")
     assert mistake("shopp:app") == "there is no module 'shopp': did you mean shop?"
-    assert mistake("pkgs.web:app") == "there is no module 'pkgs': did you mean pkg?"
-    assert mistake("pkg.wep:app") == "there is no module 'pkg.wep': did you mean pkg.web?"
+    assert mistake("pkgs.front:app") == "there is no module 'pkgs': did you mean pkg?"
+    assert mistake("pkg.frond:app") == "there is no module 'pkg.frond': did you mean pkg.front?"
 
 
 def test_a_file_in_the_place_of_a_module(tmp_path: Path) -> None:
@@ -63,8 +63,8 @@ def test_a_file_in_the_place_of_a_module(tmp_path: Path) -> None:
     assert mistake("shop.py:app") == (
         "there is no module 'shop.py': name the module, not the file: write shop, without .py"
     )
-    assert mistake("shop.web:app") == (
-        "there is no module 'shop.web': 'shop' is a module, not a package: write shop:NAME for what is in it"
+    assert mistake("shop.front:app") == (
+        "there is no module 'shop.front': 'shop' is a module, not a package: write shop:NAME for what is in it"
     )
 
 
@@ -73,21 +73,21 @@ def test_a_file_in_the_place_of_a_module(tmp_path: Path) -> None:
     [
         ("shop.py:app", "name the module, not the file: shop:app"),
         ("./shop.py", "name the module, not the file: shop:NAME"),
-        ("pkg/web:app", "name the module, not the file: pkg.web:app"),
-        ("pkg/deep/web.py:app", "name the module, not the file: pkg.deep.web:app"),
-        ("src/web.py:app", "name the module, not the file: web:app, by --app-dir src"),
+        ("pkg/front:app", "name the module, not the file: pkg.front:app"),
+        ("pkg/deep/front.py:app", "name the module, not the file: pkg.deep.front:app"),
+        ("src/front.py:app", "name the module, not the file: front:app, by --app-dir src"),
         ("shop:app", ""),
     ],
 )
 def test_a_file_is_named_by_its_module(tmp_path: Path, text: str, remedy: str) -> None:
-    grow(tmp_path, "pkg/__init__", "pkg/deep/__init__", "src/web")
+    grow(tmp_path, "pkg/__init__", "pkg/deep/__init__", "src/front")
     assert remedies.file_instead_of_module(text) == remedy
 
 
 def test_a_path_in_the_settings(tmp_path: Path) -> None:
-    assert mistake("pkg/web.py:app") == (
-        "app is 'pkg/web.py:app': provide a WSGI application as module:callable; "
-        "name the module, not the file: web:app, by --app-dir pkg"
+    assert mistake("pkg/front.py:app") == (
+        "app is 'pkg/front.py:app': provide a WSGI application as module:callable; "
+        "name the module, not the file: front:app, by --app-dir pkg"
     )
 
 
@@ -107,7 +107,7 @@ def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_module_of_the_folder_that_was_started_in(tmp_path: Path) -> None:
     name = tmp_path.name
-    assert mistake(f"{name}.web:app") == (
+    assert mistake(f"{name}.front:app") == (
         f"there is no module '{name}': it is app_dir itself: take the folder above it, by --app-dir {tmp_path.parent}"
     )
 
@@ -116,41 +116,42 @@ def test_a_module_of_the_folder_that_was_started_in(tmp_path: Path) -> None:
 
 
 def test_a_module_that_lies_beside(tmp_path: Path) -> None:
-    grow(tmp_path, "pkg/__init__", "pkg/models", **{"pkg/web": "import models"})
-    assert mistake("pkg.web:app") == (
-        "module 'pkg.web' imports 'models', which lies beside it in the package 'pkg': import it as pkg.models"
+    grow(tmp_path, "pkg/__init__", "pkg/models", **{"pkg/front": "import models"})
+    assert mistake("pkg.front:app") == (
+        "module 'pkg.front' imports 'models', which lies beside it in the package 'pkg': import it as pkg.models"
     )
 
 
 def test_a_module_in_another_folder_that_is_imported(tmp_path: Path) -> None:
-    grow(tmp_path, "src/models", web="import models")
-    assert mistake("web:app") == (
-        f"module 'web' imports 'models', which is in {tmp_path}/src: take that for app_dir, by --app-dir {tmp_path}/src"
+    grow(tmp_path, "src/models", front="import models")
+    assert mistake("front:app") == (
+        f"module 'front' imports 'models', which is in {tmp_path}/src: take that for app_dir, "
+        f"by --app-dir {tmp_path}/src"
     )
 
 
 def test_what_is_not_installed(tmp_path: Path) -> None:
-    grow(tmp_path, "pkg/__init__", **{"pkg/web": "import no_such_module.web"})
-    assert mistake("pkg.web:app") == (
-        "module 'pkg.web' imports 'no_such_module', which is not installed for this interpreter; "
+    grow(tmp_path, "pkg/__init__", **{"pkg/front": "import no_such_module.web"})
+    assert mistake("pkg.front:app") == (
+        "module 'pkg.front' imports 'no_such_module', which is not installed for this interpreter; "
         f"install what has it by {sys.executable} -m pip"
     )
 
 
 def test_a_virtual_environment_that_is_not_active(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    grow(tmp_path, web="import no_such_module")
+    grow(tmp_path, front="import no_such_module")
     there = environment(tmp_path / ".venv")
     how = f'set python = "{there}/bin/python" for the pool, or install gateway there'
-    assert mistake("web:app") == (
-        "module 'web' imports 'no_such_module', which is not installed for this interpreter; "
+    assert mistake("front:app") == (
+        "module 'front' imports 'no_such_module', which is not installed for this interpreter; "
         f"{there} is not active: {how}"
     )
     elsewhere = environment(tmp_path / "environments" / "shop", "no_such_module")
     (elsewhere / "bin").mkdir()
     (elsewhere / "bin" / "gateway").write_text("")
     monkeypatch.setenv("VIRTUAL_ENV", str(elsewhere))
-    assert mistake("web:app") == (
-        f"module 'web' imports 'no_such_module', which is installed in {elsewhere}, which is not active: "
+    assert mistake("front:app") == (
+        f"module 'front' imports 'no_such_module', which is installed in {elsewhere}, which is not active: "
         f"start {elsewhere}/bin/gateway"
     )
 
@@ -158,19 +159,20 @@ def test_a_virtual_environment_that_is_not_active(tmp_path: Path, monkeypatch: p
 def test_the_environment_that_is_used_is_not_one_that_is_not_active(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    grow(tmp_path, web="import no_such_module")
+    grow(tmp_path, front="import no_such_module")
     monkeypatch.setattr(sys, "prefix", str(environment(tmp_path / "venv")))
-    assert "not installed for this interpreter; install what has it by" in mistake("web:app")
+    assert "not installed for this interpreter; install what has it by" in mistake("front:app")
 
 
 @pytest.mark.parametrize("package", [True, False])
 def test_a_relative_import_in_a_module_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
 ) -> None:
-    grow(tmp_path, *(["pkg/__init__"] if package else []), **{"pkg/web": "from . import models"})
+    grow(tmp_path, *(["pkg/__init__"] if package else []), **{"pkg/front": "from . import models"})
     monkeypatch.syspath_prepend(tmp_path / "pkg")
-    assert mistake("web:app") == (
-        f"module 'web' imports relatively, so it is part of a package: name it pkg.web:NAME, by --app-dir {tmp_path}"
+    assert mistake("front:app") == (
+        "module 'front' imports relatively, so it is part of a package: name it pkg.front:NAME, "
+        f"by --app-dir {tmp_path}"
     )
 
 
@@ -234,6 +236,7 @@ def test_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         (Application(name="shop", script="start.py"), "to run start.py up to where it serves"),
         (Application(name="shop", moduleName="shop.web", className="Shop"), "shop.web.Shop(settings=…)"),
+        (Application(name="shop", publisher=("no_such_module", "pages")), "to publish no_such_module, pages"),
     ],
 )
 def test_what_was_tried_of_a_script_or_class(application: Application, tried: str) -> None:
