@@ -26,8 +26,6 @@ from gateway.settings import Application, Binding, ConfigError, Settings
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-_DEFAULT_PORT = 8080
-
 
 class _Site:
     """What is served, read anew by each process."""
@@ -124,7 +122,7 @@ def _make_room(applications: Iterable[Application], folders: Iterable[str]) -> N
 def _ports(settings: Settings) -> list[int]:
     """The ports that the bindings name; where they name none, $PORT, else 8080."""
     named = {b.port for a in settings.applications for b in a.bindings if isinstance(b.port, int)}
-    return sorted(named) or [int(os.environ.get("PORT") or _DEFAULT_PORT)]
+    return sorted(named) or [development.default_port()]
 
 
 def _addresses(settings: Settings, host: str, port: int | None) -> list[Address]:

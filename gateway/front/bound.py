@@ -12,7 +12,7 @@ from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_input_stream
 
 from gateway.app import loader
-from gateway.app.bindings import bindings_of
+from gateway.app.bindings import bindings_of, place
 from gateway.app.dispatch import Failure
 from gateway.app.environ import Rejected
 from gateway.app.routing import Router, Site
@@ -74,6 +74,9 @@ class Bound:
 
     def __init__(self, entries: Entries, pool: Pool) -> None:
         """`pool` says how hosts are compared, and how large a body may be. Raises ValueError as `Router` does."""
+        self._unknown_host = pool.unknown_host
+        bound = (f"{place(binding)} is bound to {site}" for binding, site in entries)
+        self._where = "".join(f"{line}\n" for line in bound)
         self._router = Router(
             entries, own=0, port_from=pool.port_from, unknown_host=pool.unknown_host, max_body=pool.max_body
         )
@@ -86,7 +89,10 @@ class Bound:
         try:
             site, _, _ = self._router.route(RequestHead(1, Role.RESPONDER, False, params, []))
         except Rejected as refused:
-            return Response(f"{refused.reason}\n", refused.status)(environ, start_response)
+            text = f"{refused.reason}\n"
+            if refused.status == self._unknown_host:
+                text += self._where
+            return Response(text, refused.status, mimetype="text/plain")(environ, start_response)
         own = {name: value for name, value in environ.items() if "." in name}
         assert site.application is not None
         answer: Iterable[bytes] = site.application({**own, **params, "wsgi.input": body}, start_response)

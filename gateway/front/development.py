@@ -99,18 +99,23 @@ def address(host: str, port: int) -> Address:
         raise ConfigError(str(error)) from error
 
 
+def default_port() -> int:
+    """$PORT, else 8080. Raises ConfigError."""
+    port = os.environ.get("PORT") or "8080"
+    if not port.isascii() or not port.isdigit():
+        raise ConfigError(f"PORT is {port!r} in the environment: set it to a number, or unset it for 8080")
+    return int(port)
+
+
 def run_alone(application: Any, static: str | None) -> int:
     """Serve a script's application at $PORT, else 8080, until Ctrl-C; return the exit code.
 
     `static` is the folder served as /sta/, by default the bundled one.
     """
     options = Options(static_files=static_files(static))
-    port = os.environ.get("PORT") or "8080"
     try:
-        if not port.isascii() or not port.isdigit():
-            raise ConfigError(f"PORT is {port!r}; set it to a number, or to none for 8080")
         made = only(application), options
-        places = [address("127.0.0.1", int(port))]
+        places = [address("127.0.0.1", default_port())]
         return run(lambda first: made, places, options, lambda where: greet(where, options), _wait_for_change)
     except (ConfigError, ListenError) as error:
         print(f"gateway: {error}", file=sys.stderr)
@@ -276,7 +281,7 @@ def _serve(application: WSGIApplication, options: Options, sockets: Sequence[tup
     if options.use_debugger:
         # Frames of a traceback are kept in the process that raised: a fork of it would be gone.
         application = DebuggedApplication(application, evalex=options.use_evalex and options.processes == 1)
-        application.trusted_hosts += options.trusted_hosts
+        application.trusted_hosts += [*options.trusted_hosts, *(place.host for _, place in sockets)]
     if options.static_files:
         application = SharedDataMiddleware(application, dict(options.static_files))
     served: dict[str, Any] = {

@@ -162,7 +162,7 @@ def test_open_then_drop(network: Network) -> None:
 
 
 def test_a_socket_from_systemd_for_the_development_server(network: Network) -> None:
-    command = [*AS_NOBODY, *network.gateway, "dev", "shop:application"]
+    command = [*AS_NOBODY, *network.gateway, "dev", "shop:application", "--no-reloader"]
     assert network.served([sys.executable, "-c", BY_SYSTEMD, *command]) == f"80 {NOBODY}"
 
 
@@ -219,7 +219,7 @@ def test_a_machine_on_which_port_80_is_everybodys(network: Network) -> None:
     there = f"/proc/sys/{name.replace('.', '/')}"
     assert network.run(["sh", "-c", f"echo {value} >{there}"]).returncode == 0
     try:
-        command = [*AS_NOBODY, *network.gateway, "dev", "shop:application", "--port", "80"]
+        command = [*AS_NOBODY, *network.gateway, "dev", "shop:application", "--port", "80", "--no-reloader"]
         assert network.served(command) == f"80 {NOBODY}"
     finally:
         network.run(["sh", "-c", f"echo 1024 >{there}"])
