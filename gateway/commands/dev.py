@@ -21,7 +21,7 @@ from gateway.front.bound import Bound, failing, load
 from gateway.front.development import Options, Place
 from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
-from gateway.settings import Application, Binding, ConfigError, Settings
+from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -90,11 +90,12 @@ class _Site:
     def _load(self, first: bool) -> WSGIApplication:
         settings = self.read()
         pools = [pool for name, pool in settings.pools.items() if settings.of_pool(name)]
-        for pool in pools:
-            sys.path.insert(0, os.path.abspath(pool.app_dir or "."))
+        folders = [os.path.abspath(pool.app_dir or ".") for pool in pools]
+        for pool, folder in zip(pools, folders, strict=True):
+            sys.path[:0] = [folder, *_python_path(pool, folder)]
             os.environ.update(pool.env)
-        os.chdir(os.path.join(sys.path[0], pools[-1].chdir))
-        _make_room(settings.applications, sys.path[: len(pools)])
+        os.chdir(os.path.join(folders[0], pools[0].chdir))
+        _make_room(settings.applications, folders)
         loaded = load(settings.applications)
         tell(*(f"{failure.message}\n{failure.traceback}" for failure in loaded.failures))
         if first and not loaded.works:
@@ -105,6 +106,11 @@ class _Site:
             return Bound(loaded.entries, pools[0])
         except ValueError as error:
             raise ConfigError(f"{self._target}: {error}") from error
+
+
+def _python_path(pool: Pool, folder: str) -> list[str]:
+    """What the interpreter of a pool, which is started with its environment in `folder`, takes from PYTHONPATH."""
+    return [os.path.join(folder, entry) for entry in pool.env.get("PYTHONPATH", "").split(os.pathsep) if entry]
 
 
 def _make_room(applications: Iterable[Application], folders: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from werkzeug.debug import DebuggedApplication
@@ -122,13 +123,10 @@ def run_alone(application: Any, static: str | None) -> int:
         return getattr(error, "exit_code", _USAGE)
 
 
-def _wait_for_change() -> None:
-    """Return when a file that the script is made of has been changed: it has failed since the last change."""
+def _wait_for_change(since: float) -> None:
+    """Return when a file that the script is made of has been changed `since` it was started and failed."""
     print("gateway: waiting for the script to be mended; Ctrl-C stops this", file=sys.stderr)
-    installed = tuple(pattern.removesuffix("*") for pattern in _installed())
-    files = [file for file in _module_files() if not file.startswith(installed)]
-    before = [_changed_at(file) for file in files]
-    while [_changed_at(file) for file in files] == before:
+    while not _has_changed(since, ()):
         time.sleep(_LOOK_EVERY)
 
 
@@ -164,13 +162,17 @@ def _extras(options: Options) -> str:
 
 
 def run(
-    make: Make, addresses: Sequence[Address], options: Options, greet: Greet, wait: Callable[[], object] | None = None
+    make: Make,
+    addresses: Sequence[Address],
+    options: Options,
+    greet: Greet,
+    wait: Callable[[float], object] | None = None,
 ) -> int:
     """Serve what `make` gives, in the process that serves, at `addresses` until Ctrl-C; return the exit code.
 
-    `greet` is told once where that is. `wait` returns when what was changed, and then failed, has been changed again;
-    without it, `make` is not to fail but the first time. Raises ListenError, and what `make` raises, where there is no
-    reloader.
+    `greet` is told once where that is. `wait` returns when what was started at a time, and failed, has been changed
+    since; without it, `make` is not to fail but the first time. Raises ListenError, and what `make` raises, where there
+    is no reloader.
     """
     if handed := os.environ.pop(_HANDED, ""):
         # A compiled file is taken for its source's as long as second and size agree: not when one is saved again soon.
@@ -178,10 +180,11 @@ def run(
         message = json.loads(handed)
         threading.Thread(target=_end_with_parent, args=[message["tie"]], daemon=True).start()
         began = time.time()
-        application, made = make(message["first"])
-        if _has_changed(since=began, files=made.extra_files):
-            return _CHANGED
-        _serve(application, made, [(fd, Place(*place)) for fd, place in message["sockets"]])
+        with _interruptible(), contextlib.suppress(KeyboardInterrupt):
+            application, made = make(message["first"])
+            if _has_changed(since=began, files=made.extra_files):
+                return _CHANGED
+            _serve(application, made, [(fd, Place(*place)) for fd, place in message["sockets"]])
         return 0
     with _interruptible(), _opened(addresses) as listeners, contextlib.suppress(KeyboardInterrupt):
         sockets = [(listener.socket.fileno(), _place(listener)) for listener in listeners]
@@ -199,12 +202,23 @@ def is_served_by_another() -> bool:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does: the file of a Unix socket goes, and the process that serves ends as well."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """SIGTERM does what Ctrl-C does; and what comes after the first of them, as when a terminal and the other process
+    both send one, does not disturb the end.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -229,7 +243,7 @@ def _place(listener: Listener) -> Place:
     return Place(name[0], name[1])
 
 
-def _restart_on_change(sockets: Sequence[tuple[int, Place]], wait: Callable[[], object] | None) -> int:
+def _restart_on_change(sockets: Sequence[tuple[int, Place]], wait: Callable[[float], object] | None) -> int:
     """Let another process serve, and the next whenever one ends for a change; return the exit code of the last."""
     tie, kept = os.pipe()
     fds = [fd for fd, _ in sockets]
@@ -238,6 +252,7 @@ def _restart_on_change(sockets: Sequence[tuple[int, Place]], wait: Callable[[], 
         message = json.dumps({"sockets": sockets, "tie": tie, "first": first})
         environment = {**os.environ, **_of_werkzeug(fds[0]), _HANDED: message}
         command = [sys.executable, *sys.orig_argv[1:]]
+        began = time.time()
         serving = subprocess.Popen(command, env=environment, pass_fds=[*fds, tie])
         try:
             code = serving.wait()
@@ -249,7 +264,7 @@ def _restart_on_change(sockets: Sequence[tuple[int, Place]], wait: Callable[[], 
             serving.wait()
             raise
         if code > 0 and code != _CHANGED and not first and wait is not None:
-            wait()
+            wait(began)
         elif code != _CHANGED:
             os.close(kept)
             os.close(tie)

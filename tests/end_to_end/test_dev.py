@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -34,6 +35,8 @@ def application(environ, start_response):
     return ["|".join([*shown, environ["wsgi.input"].read().decode(), str(VERSION), str(os.getuid())]).encode()]
 """
 SITES = """
+[pools.main]
+env = {{ PYTHONPATH = "lib" }}
 [[applications]]
 name = "shop"
 app = "shop:application"
@@ -43,9 +46,15 @@ bindings = [
 ]
 [[applications]]
 name = "blog"
-app = "shop:application"
+app = "blog:application"
 bindings = [ {{ hostname = "*", port = {second} }} ]
 """
+
+
+def write(place: Path) -> None:
+    (place / "shop.py").write_text(APPLICATION)
+    (place / "lib").mkdir()
+    (place / "lib" / "blog.py").write_text("from shop import application\n")
 
 
 def dev(place: Path, *words: str | Path, **more: str) -> Program:
@@ -55,7 +64,7 @@ def dev(place: Path, *words: str | Path, **more: str) -> Program:
 @pytest.fixture
 def place() -> Iterator[Path]:
     with short_place() as place:
-        (place / "shop.py").write_text(APPLICATION)
+        write(place)
         yield place
 
 
@@ -75,7 +84,7 @@ class Sites:
         self.first, self.second = sorted((free_port(), free_port()))
         self.settings = place / "sites.toml"
         self.settings.write_text(SITES.format(first=self.first, second=self.second))
-        (place / "shop.py").write_text(APPLICATION)
+        write(place)
         self.program = dev(place, "sites.toml", "--reloader-type", "stat", "--reloader-interval", "0.1")
 
     def ask(self, path: str, host: str = "shop.localhost", **more: str) -> Answer:
@@ -164,24 +173,27 @@ def test_a_change_of_code_or_settings_is_served_and_a_mistake_is_shown(sites: Si
     code.write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
     sites.ask_until(lambda answer: "|2|" in answer.text)
     sites.settings.write_text(settings + "[")
-    sites.ask_until(lambda answer: "sites.toml:13: is no TOML" in answer.text)
+    sites.ask_until(lambda answer: "sites.toml:15: is no TOML" in answer.text)
     sites.settings.write_text(settings.replace('name = "shop"', 'name = "store"'))
     sites.ask_until(lambda answer: answer.text.startswith("store|"))
     sites.settings.write_text(settings)
     sites.ask_until(lambda answer: answer.text.startswith("shop|"))
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
-def test_all_of_it_ends(place: Path, end: signal.Signals) -> None:
+@pytest.mark.parametrize("end", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+def test_all_of_it_ends(place: Path, end: str) -> None:
     path = place / "dev.sock"
     with dev(place, "shop:application", "--host", f"unix://{path}") as program:
         program.wait_for(lambda: "PIN" in program.said)
         serving = descendants(program.pid)
         assert len(serving) == 1
-        program.signal(end)
-        assert program.wait() == (-9 if end == signal.SIGKILL else 0)
+        if end == "Ctrl-C":
+            os.killpg(program.pid, signal.SIGINT)
+        else:
+            program.signal(signal.Signals[end])
+        assert program.wait() == (-9 if end == "SIGKILL" else 0)
         wait_until(lambda: not alive(serving[0]))
-        assert path.exists() == (end == signal.SIGKILL)
+        assert path.exists() == (end == "SIGKILL")
         assert "Traceback" not in program.said
 
 
