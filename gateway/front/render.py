@@ -97,7 +97,9 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
     chosen: dict[str, Any] = {**_DEFAULTS, **options}
     chosen["static"] = (chosen["static"] or str(share.folder("static"))).rstrip("/")
     if chosen["client_ca"] and not chosen["certificate"]:
-        raise ConfigError("--client-ca: certificates are asked for over TLS alone; name --certificate, the server's own")
+        raise ConfigError(
+            "--client-ca: certificates are asked for over TLS alone; name --certificate, the server's own"
+        )
     chosen["certificate_key"] = chosen["certificate_key"] or chosen["certificate"]
     chosen["listen"] = listen_addresses(chosen["listen"], settings.applications)
     pools = {key: backend_of(key, pool) for key, pool in settings.pools.items()}
