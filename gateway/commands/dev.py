@@ -21,6 +21,7 @@ from gateway.front.bound import Bound, failing, load
 from gateway.front.development import Options, Place
 from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
+from gateway.process.launch import Identity, IdentityError, become, find_identity
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
 if TYPE_CHECKING:
@@ -156,14 +157,20 @@ def _greet(settings: Settings, options: Options, places: Sequence[Place]) -> Non
             click.echo(f"{url:{max(len(url) for url, _ in rows)}}  {name}")
 
 
-def _become(user: str) -> None:
-    """Be `user` from here on, which only root can."""
-    from gateway.process.launch import IdentityError, become, find_identity
-
+def _identity(user: str) -> Identity | None:
+    """Whom to become once the sockets are open. Raises ConfigError."""
+    if not user:
+        return None
     try:
         identity = find_identity(user)
     except IdentityError as error:
         raise ConfigError(str(error)) from error
+    if os.geteuid() not in (0, identity.uid):
+        raise ConfigError(f"--user {user}: only root can become another user; start this as root or leave it out")
+    return identity
+
+
+def _become(identity: Identity) -> None:
     if identity.uid != os.geteuid():
         become(identity)
     os.environ.update(HOME=identity.home, USER=identity.name, LOGNAME=identity.name)
@@ -269,7 +276,7 @@ def dev(target: str, host: str, port: int | None, **flags: Any) -> int:
     options = _options(flags)
     if pin:
         os.environ["WERKZEUG_DEBUG_PIN"] = pin
-    make = functools.partial(_make, site, user, options)
+    make = functools.partial(_make, site, _identity(user), options)
     if development.is_served_by_another():
         return development.run(make, [], options, lambda places: None)
     settings = site.read()
@@ -284,10 +291,10 @@ def dev(target: str, host: str, port: int | None, **flags: Any) -> int:
         raise ListenError(f"{error}; {remedy}", error.exit_code) from error
 
 
-def _make(site: _Site, user: str, options: Options, first: bool) -> tuple[WSGIApplication, Options]:
+def _make(site: _Site, identity: Identity | None, options: Options, first: bool) -> tuple[WSGIApplication, Options]:
     """See `development.run`."""
-    if user:
-        _become(user)
+    if identity is not None:
+        _become(identity)
     application = site.make(first)
     hosts = {binding.hostname for a in site.settings.applications for binding in a.bindings} - {"*"}
     return application, dataclasses.replace(

@@ -298,6 +298,10 @@ def test_a_socket_from_systemd_and_a_name_of_the_standard_library(place: Path) -
         ),
         (("shop:application", "--host", "no.such.invalid"), "('no.such.invalid', 8080): the host is not known"),
         (("shop:application", "--app-dir", "none"), "app_dir: there is no folder {place}/none; create it or name anot"),
+        (
+            ("shop:application", "--user", "no-such-user"),
+            "user 'no-such-user' does not exist; create it or name another",
+        ),
         (("shop:application", "--processes", "0"), "Invalid value for '--processes': 0 is not in the range x>=1."),
     ],
 )

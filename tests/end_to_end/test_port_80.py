@@ -150,6 +150,13 @@ def test_port_80_is_not_everybodys(network: Network) -> None:
     )
 
 
+def test_only_root_becomes_another(network: Network) -> None:
+    done = network.run([*AS_NOBODY, *network.gateway, "dev", "--user", "root", "shop:application"])
+    assert (done.returncode, done.stderr) == (
+        100, "gateway: --user root: only root can become another user; start this as root or leave it out\n"
+    )  # fmt: skip
+
+
 def test_a_capability(network: Network) -> None:
     command = development(network, "sudo setpriv")
     group = command.index("--regid") + 1
