@@ -138,10 +138,10 @@ def _takes(found: Any, arguments: int) -> bool:
 
 def context(tried: str) -> str:
     """What was tried, in which directory and by which interpreter, and where modules are looked for: lines of text."""
-    module = sys.modules.get(tried.partition(":")[0])
+    file = getattr(sys.modules.get(tried.partition(":")[0]), "__file__", None)
     rows = [
         ("tried", tried),
-        *([("of", module.__file__)] if module and module.__file__ else []),
+        *([("of", file)] if file else []),
         ("in", os.getcwd()),
         ("python", f"{sys.executable} ({'.'.join(map(str, sys.version_info[:3]))})"),
         *zip(("sys.path", *[""] * len(sys.path)), _paths(), strict=False),
