@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,8 +43,12 @@ def labels(applications: Sequence[settings.Application]) -> dict[str, int]:
     0, called "", is for requests that nothing is bound to, and for hosts that come after the first 255.
     """
     alone = len(applications) == 1
-    hosts = (b.hostname for application in applications for b in bindings_of(application, alone=alone))
-    return {host: number for number, host in enumerate(itertools.islice(dict.fromkeys(["", *hosts]), MOST_LABELS))}
+    found = {"": 0}
+    for host in (b.hostname for application in applications for b in bindings_of(application, alone=alone)):
+        if len(found) == MOST_LABELS:
+            break
+        found.setdefault(host, len(found))
+    return found
 
 
 def hosts_of_pools(whole: settings.Settings) -> dict[tuple[str, ...], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -133,25 +133,12 @@ def build(
     answers everything. The first that can be loaded decides whether the pool is one of WSGI or of ASGI.
     """
     applications = tuple(applications)
-    label_of = labels(applications)
     failures: list[Failure] = []
-    bindings: Bindings[Site] = Bindings(())
-    entries: list[tuple[settings.Binding, Site]] = []
     guard = (settings.Application(name="authorizer", app=authorizer),) * bool(authorizer)
     interface, sites = _load_sites((*applications, *guard), multithread, failures)
     if guard:
         options["authorizer"] = sites.pop()
-    for application, site in zip(applications, sites, strict=True):
-        labelled: dict[int, Site] = {}
-        if not application.bindings and len(applications) > 1:
-            failures.append(Failure(site.name, f"application {site.name!r} has no bindings: nothing can reach it"))
-        for binding in bindings_of(application, alone=len(applications) == 1):
-            try:
-                bindings.add(binding, site)
-                label = label_of.get(binding.hostname, 0)
-                entries.append((binding, labelled.setdefault(label, dataclasses.replace(site, label=label))))
-            except ValueError as error:
-                failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
+    entries = _entries(applications, sites, _refused(applications, sites, failures))
     if interface == ASGI:
         from gateway.app.asyncdispatch import AsyncDispatcher
 
@@ -159,6 +146,37 @@ def build(
     return Dispatcher(
         entries, errors=errors, log=log, multithread=multithread, multiprocess=multiprocess, files=files, **options
     ), failures
+
+
+def _refused(applications: Sequence[settings.Application], sites: Sequence[Site], failures: list[Failure]) -> set[int]:
+    """Note what cannot be bound where it should be; return the identities of these bindings."""
+    bindings: Bindings[Site] = Bindings(())
+    refused = set()
+    for application, site in zip(applications, sites, strict=True):
+        if not application.bindings and len(applications) > 1:
+            failures.append(Failure(site.name, f"application {site.name!r} has no bindings: nothing can reach it"))
+        for binding in bindings_of(application, alone=len(applications) == 1):
+            try:
+                bindings.add(binding, site)
+            except ValueError as error:
+                failures.append(Failure(site.name, f"application {site.name!r}: {error}"))
+                refused.add(id(binding))
+    return refused
+
+
+def _entries(
+    applications: Sequence[settings.Application], sites: Sequence[Site], refused: Collection[int]
+) -> Iterator[tuple[settings.Binding, Site]]:
+    """What is bound, one after the other: there may be ten thousand."""
+    label_of = labels(applications)
+    for application, site in zip(applications, sites, strict=True):
+        labelled: dict[int, Site] = {}
+        for binding in bindings_of(application, alone=len(applications) == 1):
+            label = label_of.get(binding.hostname, 0)
+            if label not in labelled:
+                labelled[label] = dataclasses.replace(site, label=label)
+            if id(binding) not in refused:
+                yield binding, labelled[label]
 
 
 def _load_sites(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.app.bindings import (
+    MOST_LABELS,
     BindingConflict,
     Bindings,
     canonical_host,
@@ -18,6 +19,7 @@ from gateway.app.bindings import (
     canonical_port,
     elsewhere,
     hosts_of_pools,
+    labels,
     place,
 )
 from gateway.settings import Application, Binding, Settings
@@ -271,3 +273,10 @@ def test_what_one_pool_is_told_of_the_others() -> None:
     assert elsewhere(hosts, "shop") == {
         "the pool main": ["a.example"], "the pool blog": ["shop.example"], "the pool alone": ["*"],
     }  # fmt: skip
+
+
+def test_requests_are_counted_apart_for_so_many_hosts_and_no_more() -> None:
+    hosts = [f"host{number}.example" for number in range(300)]
+    bound = tuple(Binding(hostname=host) for host in hosts)
+    found = labels([Application(bindings=bound), Application(bindings=bound[:2])])
+    assert found == {"": 0} | {host: number for number, host in enumerate(hosts[: MOST_LABELS - 1], 1)}

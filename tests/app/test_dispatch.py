@@ -256,6 +256,18 @@ def test_bindings_that_cannot_be_leave_the_rest_served() -> None:
     assert served.ask(HTTP_HOST="c").status == 200
 
 
+@pytest.mark.usefixtures("module")
+def test_requests_are_counted_by_the_host_of_their_binding() -> None:
+    bindings = (Binding(hostname="a.example"), Binding(hostname="a.example", path="/x"), Binding(hostname="*.b"))
+    served, failures = built(Application(name="it", app="good_site:app", bindings=bindings))
+    assert failures == []
+    seen = []
+    for host, path in (("a.example", "/"), ("a.example", "/x/y"), ("c.b", "/")):
+        served.ask(HTTP_HOST=host, REQUEST_URI=path, PATH_INFO=path)
+        seen += served.exchange.begun
+    assert seen == [("a.example", 1), ("a.example", 1), ("c.b", 2)]
+
+
 def test_a_site_is_known_by_its_name() -> None:
     assert str(Site("shop", None)) == "shop"
 
