@@ -57,7 +57,8 @@ class Sites:
             if key not in _TABLES:
                 report(unknown(key, "", _TABLES) if key not in ("gateway", "include") else f"{key} {_ONLY_IN_MAIN}")
         pools = pool_tables(raw, report)
-        addresses, owners = dict(self._addresses), dict(self._owners)
+        addresses = dict(self._addresses)
+        owners = {pool: dict(places) for pool, places in self._owners.items()}
         for name, pool in pools.items():
             if name in self._files:
                 report(f"pools.{name}: {self._files[name]} has a pool of this name already; give it another")

@@ -13,7 +13,7 @@ from gateway.net.address import TcpAddress, parse_address
 from gateway.settings import Application, Binding, Gateway, Pool, ProcessManager
 
 Report = Callable[[str], None]
-Owners = dict[tuple[str, Place], str]  # the application that has a pool's binding, in words
+Owners = dict[str, dict[Place, str]]  # of each pool, the application that has a binding, in words
 
 _POOL_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _REQUIRED = {
@@ -217,10 +217,12 @@ def _binding(table: Any, where: str, report: Report) -> Binding:
 
 
 def _claim_bindings(application: Application, owners: Owners, file: str, report: Report) -> None:
-    claims = [(application.pool, place(binding)) for binding in application.bindings]
-    for number, claim in enumerate(claims):
-        if claim in owners:
-            report(f"bindings[{number}]: {claim[1]} is bound to {owners[claim]} already; change one of them")
-    if not owners.keys() & set(claims):
+    owned = owners.setdefault(application.pool, {})
+    is_free = True
+    for number, binding in enumerate(application.bindings):
+        if owner := owned.get(place(binding)):
+            report(f"bindings[{number}]: {place(binding)} is bound to {owner} already; change one of them")
+            is_free = False
+    if is_free:
         owner = f'the application "{application.name}"' + (f" of {file}" if file else "")
-        owners |= dict.fromkeys(claims, owner)
+        owned.update((place(binding), owner) for binding in application.bindings)

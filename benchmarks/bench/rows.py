@@ -81,9 +81,10 @@ def cost(stage: Stage, contender: Contender) -> Sample:
 
 
 def cost_and_memory(stage: Stage, contender: Contender) -> Sample:
-    """The same, and what the largest process of the contender has in memory."""
+    """The same, and what the largest process that has the application, and the master, have in memory."""
     sample = cost(stage, contender)
-    return sample | {"memory": max(map(meters.resident, stage.processes(contender)))}
+    master, *others = map(meters.resident, stage.processes(contender))
+    return sample | {"memory": max(others), "master": master}
 
 
 def waits(load: generator.Load) -> Measure:
@@ -242,7 +243,7 @@ _SPEEDS = (
     Metric("linear", "time", "/linear", 2),
 )
 _WAITS = (Metric("p99", "p99", "ms", 1), Metric("median", "median", "ms", 1), Metric("errors", "errors", ""))
-_BOUND = (CPU, RATE, Metric("memory", "RSS", "MiB", 1))
+_BOUND = (CPU, Metric("memory", "RSS", "MiB", 1), Metric("master", "master", "MiB", 1))
 _PSS = (Metric("memory", "PSS", "MiB", 1),)
 _TIME = (Metric("time", "time", "ms"),)
 _SLOW = generator.Load(connections=64, seconds=4, slow_share=0.05)

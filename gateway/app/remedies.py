@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType, TracebackType
 from typing import Any
 
@@ -139,29 +139,26 @@ def _takes(found: Any, arguments: int) -> bool:
 def context(tried: str) -> str:
     """What was tried, in which directory and by which interpreter, and where modules are looked for: lines of text."""
     file = getattr(sys.modules.get(tried.partition(":")[0]), "__file__", None)
+    folder = os.getcwd()
+    is_first = (sys.path[0] or folder) == folder
     rows = [
         ("tried", tried),
         *([("of", file)] if file else []),
-        ("in", os.getcwd()),
+        ("in", f"{folder}, first on sys.path" if is_first else folder),
         ("python", f"{sys.executable} ({'.'.join(map(str, sys.version_info[:3]))})"),
-        *zip(("sys.path", *[""] * len(sys.path)), _paths(), strict=False),
+        *zip(("sys.path", *[""] * len(sys.path)), _paths(sys.path[is_first:]), strict=False),
     ]
     return "".join(f"  {label:8}  {text}\n" for label, text in rows)
 
 
-def _paths() -> Iterator[str]:
-    """sys.path, with one line for the standard library."""
+def _paths(paths: Iterable[str]) -> Iterator[str]:
+    """What of sys.path is not Python's own."""
     import sysconfig
 
     library = sysconfig.get_path("stdlib")
     own = (library, sysconfig.get_path("platstdlib"), os.path.join(library, "lib-dynload"))
-    seen = False
-    for path in sys.path:
-        if path in own or path.endswith(".zip"):
-            if not seen:
-                yield f"{library} (standard library)"
-            seen = True
-        elif not path.startswith("__editable__"):  # setuptools' hooks
+    for path in paths:
+        if path not in own and not path.endswith(".zip") and not path.startswith("__editable__"):  # setuptools' hooks
             path = path or os.getcwd()
             yield path if os.path.exists(path) else f"{path} (does not exist)"
 

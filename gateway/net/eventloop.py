@@ -106,7 +106,7 @@ class EventDriver:
         self._epoll = select.epoll()  # for the listeners and the kept queue; the loop watches it
         self._acceptor = Acceptor(listeners, self._epoll, allowed)
         self._control = control
-        self._new_connection = new_connection
+        self.new_connection = new_connection
         self._handler = handler
         self._gate = gate
         self._may_turn_away = queue_timeout > 0
@@ -193,7 +193,7 @@ class EventDriver:
             self._welcome(stream, patience, kept=had_request)
 
     def _welcome(self, stream: Stream, patience: float, *, kept: bool = False, stale: bool = False) -> None:
-        link = Link(stream, self._new_connection(), self, kept=kept, stale=stale)
+        link = Link(stream, self, kept=kept, stale=stale)
         self._links[stream.fd] = link
         link.deadline = time.monotonic() + patience
         self.due(link.deadline)

@@ -39,6 +39,9 @@ class Driver(Protocol):
     is_logged: bool  # the access log has a line for each request
     next_look: float  # when it will look at all links (time.monotonic)
 
+    def new_connection(self) -> Connection:
+        """The states of a connection on which nothing has come."""
+
     def whole(self, data: bytes) -> Whole | None:
         """What is made of a whole and usual request; None where `data` is not that."""
 
@@ -74,13 +77,13 @@ class Link:
     """A connection, and its requests by their ID."""
 
     __slots__ = (
-        "_eof", "_in_head", "_is_clean", "_last", "_reading", "_receive", "_settling", "closed", "connection",
+        "_connection", "_eof", "_in_head", "_is_clean", "_last", "_reading", "_receive", "_settling", "closed",
         "deadline", "discarding", "driver", "exchanges", "kept", "lingering", "multiplexes", "out", "stale", "stream",
     )  # fmt: skip
 
-    def __init__(self, stream: Stream, connection: Connection, driver: Driver, *, kept: bool, stale: bool) -> None:
+    def __init__(self, stream: Stream, driver: Driver, *, kept: bool, stale: bool) -> None:
         self.stream = stream
-        self.connection = connection
+        self._connection: Connection | None = None
         self.driver = driver
         self.exchanges: dict[int, LinkExchange] = {}
         self.kept = kept  # has had a request and may be closed between two, if it must be
@@ -98,6 +101,13 @@ class Link:
         self._reading = False
         self._settling = False  # all requests are over, and something is still to be written
         self._receive = stream.socket.recv
+
+    @property
+    def connection(self) -> Connection:
+        """The protocol's states, once they are needed: of a request that comes whole, and ends it, they are not."""
+        if self._connection is None:
+            self._connection = self.driver.new_connection()
+        return self._connection
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -268,14 +278,16 @@ class Link:
         driver = self.driver
         if self.exchanges:
             self.go_on_reading()
-        elif self._is_clean and self.out.is_quiet and not (self._last or driver.is_leaving):
-            self.kept = True  # as `settle` would find after more looks
+        elif not self._is_clean or not self.out.is_quiet or driver.is_leaving:
+            self.settle()
+            self.go_on_reading()
+        elif self._last:  # from here on as `settle` would find after more looks
+            self.close()
+        else:
+            self.kept = True
             self.deadline = deadline = time.monotonic() + driver.timeouts.keepalive
             if deadline < driver.next_look:
                 driver.due(deadline)
-        else:
-            self.settle()
-            self.go_on_reading()
 
     def fail(self, exchange: LinkExchange) -> None:
         """The answer to a request is over, and not whole: end it so that the front-end sees it.

@@ -222,13 +222,20 @@ def test_what_was_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert caught.value.traceback.splitlines() == [
         "  tried     shop:app",
         f"  of        {tmp_path}/shop.py",
-        f"  in        {tmp_path}",
+        f"  in        {tmp_path}, first on sys.path",
         f"  python    {PYTHON}",
         f"  sys.path  {tmp_path}",
-        f"            {tmp_path}",
         "            /no/such/folder (does not exist)",
-        f"            {library} (standard library)",
     ]
+
+
+def test_what_was_tried_elsewhere_than_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    grow(tmp_path, "shop")
+    monkeypatch.chdir("/")
+    with pytest.raises(LoadError) as caught:
+        load(Application(app="shop:app"))
+    assert "  in        /\n" in caught.value.traceback
+    assert f"  sys.path  {tmp_path}\n" in caught.value.traceback
 
 
 @pytest.mark.parametrize(
