@@ -50,7 +50,7 @@ OF_PROCESSES = {
 }  # fmt: skip
 # `gateway up` and the development server run other processes, which have to end with them; the compat runner is a
 # process of its own that the user stops.
-MAY_USE_SIGNALS = {"front/up.py", "front/development.py"}
+MAY_USE_SIGNALS = {"front/up.py", "front/development.py", "front/interrupt.py"}
 
 
 def unit(path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import ssl
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from werkzeug.debug import DebuggedApplication
@@ -28,6 +26,7 @@ from werkzeug.serving import generate_adhoc_ssl_context, load_ssl_context, make_
 from gateway.app import loader
 from gateway.front import share
 from gateway.front.bound import only
+from gateway.front.interrupt import interruptible
 from gateway.net.address import Address, TcpAddress, UnixAddress, resolve
 from gateway.net.listeners import Listener, ListenError, open_listeners
 from gateway.settings import ConfigError
@@ -180,13 +179,13 @@ def run(
         message = json.loads(handed)
         threading.Thread(target=_end_with_parent, args=[message["tie"]], daemon=True).start()
         began = time.time()
-        with _interruptible(), contextlib.suppress(KeyboardInterrupt):
+        with interruptible(), contextlib.suppress(KeyboardInterrupt):
             application, made = make(message["first"])
             if _has_changed(since=began, files=made.extra_files):
                 return _CHANGED
             _serve(application, made, [(fd, Place(*place)) for fd, place in message["sockets"]])
         return 0
-    with _interruptible(), _opened(addresses) as listeners, contextlib.suppress(KeyboardInterrupt):
+    with interruptible(), _opened(addresses) as listeners, contextlib.suppress(KeyboardInterrupt):
         sockets = [(listener.socket.fileno(), _place(listener)) for listener in listeners]
         greet([place for _, place in sockets])
         if options.use_reloader:
@@ -198,27 +197,6 @@ def run(
 def is_served_by_another() -> bool:
     """Whether another process has the sockets, which starts this one anew when a file has changed."""
     return _HANDED in os.environ
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does; and what comes after the first of them, as when a terminal and the other process
-    both send one, does not disturb the end.
-    """
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

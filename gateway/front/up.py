@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from urllib.parse import quote
 
 from gateway.config import read_settings
 from gateway.front import share
+from gateway.front.interrupt import interruptible
 from gateway.front.render import render
 from gateway.front.unprivileged import Identity, choose_identity
 from gateway.net import probe
@@ -66,7 +66,7 @@ def up(
         target, app_dir = "demo:app", app_dir or str(share.folder("demo"))
     app_dir = os.path.abspath(app_dir) if app_dir else ""
     try:
-        with _interruptible(), contextlib.suppress(KeyboardInterrupt):
+        with interruptible(), contextlib.suppress(KeyboardInterrupt):
             name, program = _choose(front)
             flags = {"app_dir": app_dir} if app_dir else {}
             settings = read_settings(target, flags | {"publisher": publisher}).settings
@@ -84,25 +84,6 @@ def _folder(static: str) -> str:
     if static and not os.path.isdir(static):
         raise ConfigError(f"--static {static}: there is no such folder")
     return os.path.abspath(static) if static else str(share.folder("static"))
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP do what Ctrl-C does: the first signal starts the end, which later ones do not disturb."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _choose(front: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from gateway.net.orders import LEAVE, STOP
 from gateway.process import adoption, lifecycle
 from gateway.process.boards import Boards
 from gateway.process.ends import cause_of_end, during, unanswered
+from gateway.process.failures import Failures
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
 from gateway.process.lifecycle import Action
 from gateway.process.lookout import Lookout
@@ -67,7 +68,7 @@ class PoolRunner:
         self._zygotes: dict[int, Zygote] = {}
         self._workers: dict[int, WorkerHandle] = {}
         self._failures: str = ""  # of the last load, with tracebacks
-        self._told = ""  # the traceback that the log was given last
+        self._told = Failures(name)
         if handed is not None:
             self._take_over(handed)
 
@@ -80,7 +81,7 @@ class PoolRunner:
 
     def reload(self, expect: Callable[[int], None], setup: Setup | None = None) -> None:
         """Load new code, and with it what has been set up; `expect` is told the generation that will hold both."""
-        self._told = ""
+        self._told.forget()
         generation, actions = self.policy.reload(milliseconds(), None if setup is None else Plan.of(setup.pool))
         if generation:
             expect(generation)
@@ -303,7 +304,7 @@ class PoolRunner:
     def _loaded(self, generation: int, error: str) -> None:
         if error:
             self.reload_error = error if not self._failures else f"{error}\n{self._failures}"
-            log.line(f"pool {self.name}: generation {generation} refused: {error}", log.Level.ERROR)
+            self._told.refuse(generation, error)
             if self.first_load is None:
                 self.first_load = False
         else:
@@ -329,7 +330,7 @@ class PoolRunner:
             self.changed_file = report
             return
         self._failures = f"{report.told}\n{report.traceback}".strip()
-        self._tell(self._failures)
+        self._told.tell(self._failures)
         if not self.first_load:
             count = self.setups.current.loads
             self.first_load = not count or len(report.failed) < count
@@ -371,13 +372,7 @@ class PoolRunner:
             self._do(self.policy.worker_leaves(slot, milliseconds()))
         elif "error" in message:
             log.line(f"pool {self.name}: worker {worker.pid} cannot start: {message['error']}", log.Level.ERROR)
-            self._tell(str(message.get("traceback", "")))
-
-    def _tell(self, traceback: str) -> None:
-        """Log a traceback, but not again for each start of a loop that fails in the same way."""
-        if traceback != self._told:
-            self._told = traceback
-            log.lines(traceback, log.Level.ERROR)
+            self._told.tell(str(message.get("traceback", "")))
 
     def _worker_ended(self, slot: int, status: str) -> None:
         worker = self._workers.pop(slot)
