@@ -29,9 +29,12 @@ class _Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_MODULES)
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+    def get_command(self, context: click.Context, name: str) -> click.Command:
         if name not in _MODULES:
-            return None
+            import difflib
+
+            near = "".join(difflib.get_close_matches(name, _MODULES, 1))
+            context.fail(f"There is no command, and no script, {name!r}{near and f'; did you mean {near}?'}")
         module = importlib.import_module(f"gateway.commands.{_MODULES[name]}")
         command: click.Command = getattr(module, name.replace("-", "_"))
         return command

@@ -127,7 +127,8 @@ def idle_workers(place: Path) -> int:
         (["publisher"], 100, "name the modules, or the settings file, as in: gateway publisher shop"),
         (["publisher", "none.toml"], 100, "none.toml: cannot be read: No such file or directory"),
         (["serve", "shop:application", "--publisher", "shop"], 100, "shop:application and --publisher both say "),
-        (["nosuch"], 100, "No such command 'nosuch'."),
+        (["nosuch"], 100, "There is no command, and no script, 'nosuch' (gateway --help)"),
+        (["serv"], 100, "There is no command, and no script, 'serv'; did you mean serve? (gateway --help)"),
     ],
 )  # fmt: skip
 def test_mistakes(place: Path, arguments: list[str], code: int, message: str) -> None:
