@@ -193,9 +193,19 @@ def test_every_command_explains_itself(place: Path, command: str) -> None:
 
 
 def test_check(place: Path) -> None:
-    done = gateway("check", "shop:application", "--app-dir", place, cwd=place)
+    done = gateway("check", "shop:application", "--app-dir", place, *AS_ROOT, cwd=place)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == 'ok: application "shop:application" in pool main\n'
+
+
+def test_check_refuses_what_serve_refuses_to_root(place: Path) -> None:
+    """Nothing of an application is run as root that is not meant to be."""
+    (place / "shop.py").write_text(f"open({str(place / 'imported')!r}, 'w')\n{APPLICATION}")
+    done = gateway("check", "shop:application", cwd=place)
+    if os.geteuid() == 0:
+        assert done.returncode == 100
+        assert done.stderr.startswith("gateway: running as root: name the user that runs the applications, --user ")
+    assert (place / "imported").exists() is (os.geteuid() != 0)
 
 
 def test_check_names_each_mistake(place: Path) -> None:
@@ -207,7 +217,7 @@ def test_check_names_each_mistake(place: Path) -> None:
     ]
     settings = {"pools": {"main": {"app_dir": str(place)}}, "applications": applications}
     (place / "s.json").write_text(json.dumps(settings))
-    done = gateway("check", "s.json", cwd=place)
+    done = gateway("check", "s.json", *AS_ROOT, cwd=place)
     assert done.returncode == 100
     assert 's.json: application "unbound": bindings is missing or empty' in done.stderr
     assert "LookupError: no such shop" in done.stderr

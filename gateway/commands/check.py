@@ -9,6 +9,7 @@ import click
 from gateway.commands.outcome import USAGE, tell
 from gateway.config import read_settings
 from gateway.flags import given, publisher_flag, settings_flags
+from gateway.serving import refuse_root
 
 
 @click.command()
@@ -30,9 +31,11 @@ def check(target: str, dump: bool, **flags: Any) -> int:
         return USAGE if loaded.problems else 0
     from gateway.process import start
 
-    mistakes = [*loaded.problems, *start.check(loaded.settings)]
-    if mistakes:
-        tell(*mistakes)
+    tell(*loaded.problems)
+    refuse_root(loaded.settings)
+    mistakes = start.check(loaded.settings)
+    tell(*mistakes)
+    if mistakes or loaded.problems:
         return USAGE
     for application in loaded.settings.applications:
         click.echo(f'ok: application "{application.name}" in pool {application.pool}')
