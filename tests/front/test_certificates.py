@@ -6,7 +6,6 @@ import http.client
 import json
 import re
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,45 +13,17 @@ import pytest
 
 from gateway.front.render import render
 from gateway.settings import Pool, Settings
+from tests.end_to_end.certificates import issue
 from tests.end_to_end.running import USER, front, short_place
 from tests.front.responding import responding
 from tests.waiting import free_port
-
-
-def openssl(*words: str, cwd: Path) -> None:
-    subprocess.run(["openssl", *words], cwd=cwd, check=True, capture_output=True, timeout=30)
-
-
-def issue(place: Path, name: str, common_name: str, ca: str = "") -> None:
-    """A key, and a certificate signed by `ca`, or by itself."""
-    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", f"{name}.key", cwd=place)
-    subject = f"/O=Gateway/CN={common_name}"
-    if not ca:
-        openssl(
-            "req",
-            "-new",
-            "-x509",
-            "-days",
-            "2",
-            "-key",
-            f"{name}.key",
-            "-subj",
-            subject,
-            "-out",
-            f"{name}.pem",
-            cwd=place,
-        )
-        return
-    openssl("req", "-new", "-key", f"{name}.key", "-subj", subject, "-out", f"{name}.csr", cwd=place)
-    signing = ["-CA", f"{ca}.pem", "-CAkey", f"{ca}.key", "-set_serial", "0x1234", "-days", "2"]
-    openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem", cwd=place)
 
 
 @pytest.fixture(scope="module", params=["nginx", "lighttpd", "haproxy", "apache", "caddy"])
 def site(request: pytest.FixtureRequest) -> Iterator[tuple[str, int, Path]]:
     port = free_port()
     with short_place() as place, responding(place / "pool.sock") as responder:
-        issue(place, "ca", "authority")
+        issue(place, "ca", "authority", "ca")
         issue(place, "server", "localhost", "ca")
         issue(place, "alice", "alice", "ca")
         (place / "server.key").chmod(0o600)
@@ -87,17 +58,17 @@ def ask(site: tuple[str, int, Path], client: str = "") -> dict[str, str]:
 
 
 def names(user: str) -> list[str]:
-    """nginx and Caddy write CN=alice,O=Gateway, lighttpd O = Gateway, CN = alice, HAProxy /O=Gateway/CN=alice."""
+    """nginx and Caddy write CN=alice,O=Shop, lighttpd O = Shop, CN = alice, HAProxy /O=Shop/CN=alice."""
     return sorted(re.split("[,/]", user.replace(" ", "").removeprefix("/")))
 
 
 def test_a_verified_certificate_names_the_user(site: tuple[str, int, Path]) -> None:
     params = ask(site, "alice")
     assert params["HTTPS"] == "on"
-    assert names(params["REMOTE_USER"]) == ["CN=alice", "O=Gateway"]
+    assert names(params["REMOTE_USER"]) == ["CN=alice", "O=Shop"]
     if site[0] in ("nginx", "lighttpd"):
         assert (params["REQUEST_SCHEME"], params["SSL_CLIENT_VERIFY"]) == ("https", "SUCCESS")
-        assert names(params["SSL_CLIENT_S_DN"]) == ["CN=alice", "O=Gateway"]
+        assert names(params["SSL_CLIENT_S_DN"]) == ["CN=alice", "O=Shop"]
         assert params["SSL_CLIENT_M_SERIAL"] == "1234"
 
 

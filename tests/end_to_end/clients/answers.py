@@ -1,4 +1,4 @@
-"""Answers of every kind, each behind nginx, lighttpd, HAProxy and Apache."""
+"""Answers of every kind, each behind every front."""
 
 from __future__ import annotations
 

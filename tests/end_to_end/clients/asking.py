@@ -7,6 +7,9 @@ import json
 import socket
 from typing import Any
 
+from tests.end_to_end.browsing import fetch
+from tests.end_to_end.clients.features import Shown
+
 
 def raw(port: int, request: str) -> tuple[int, dict[str, str], bytes]:
     """Send a request as it is written, `\\n` for each line's end; return status, headers and body."""
@@ -38,3 +41,17 @@ def path(port: int, target: str) -> str:
     assert status == 200, body
     shown = json.loads(body)
     return f"SCRIPT_NAME `{shown['SCRIPT_NAME']}`, PATH_INFO `{shown['PATH_INFO']}`".replace("``", '""')
+
+
+def ordinary(port: int) -> Shown:
+    """All of the ordinary: a query, bodies, HEAD."""
+    body = bytes(range(256)) * 1_000
+    status, shown = get(port, "/variables?a=%20")
+    assert status == 200, shown
+    seen = json.loads(shown)
+    assert (seen["SCRIPT_NAME"], seen["PATH_INFO"], seen["QUERY_STRING"]) == ("", "/variables", "a=%20")
+    assert fetch(port, "/echo", "POST", body=body).body == body
+    assert fetch(port, "/digest", "POST", body=iter([body, b"x"])).text.startswith("256001 ")
+    head = fetch(port, "/hello", "HEAD")
+    assert (head.status, head.body) == (200, b"")
+    return Shown("`GET /variables?a=%20`, `POST` of 256,000 bytes, of 256,001 chunked, `HEAD`", "200; bodies whole")

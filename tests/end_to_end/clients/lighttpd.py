@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.end_to_end.browsing import Post, fetch, over_connections
+from tests.end_to_end.clients.asking import ordinary
 from tests.end_to_end.clients.features import Bench, Shown, feature
 from tests.end_to_end.clients.wire import Wire, wire
 from tests.end_to_end.running import HERE, ROOT, USER, Program, alive, by_scgi, children, front_configuration
@@ -57,13 +58,7 @@ def bundled(bench: Bench, address: str, *, scgi: bool = False) -> Shown:
         return by_scgi(text) if scgi else text
 
     with bench.front("lighttpd", configure) as (port, _):
-        seen = json.loads(fetch(port, "/variables?a=%20").body)
-        assert (seen["SCRIPT_NAME"], seen["PATH_INFO"], seen["QUERY_STRING"]) == ("", "/variables", "a=%20")
-        assert fetch(port, "/echo", "POST", body=BODY).body == BODY
-        assert fetch(port, "/digest", "POST", body=iter([BODY, b"x"])).text.startswith("256001 ")
-        head = fetch(port, "/hello", "HEAD")
-        assert (head.status, head.body) == (200, b"")
-    return Shown("`GET /variables?a=%20`, `POST` of 256,000 bytes, of 256,001 chunked, `HEAD`", "200; bodies whole")
+        return ordinary(port)
 
 
 def by_port(address: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.browsing import Answer, Post, fetch, over_connections
+from tests.end_to_end.clients.asking import ordinary
 from tests.end_to_end.clients.features import Bench, Shown, feature
 from tests.end_to_end.clients.wire import Wire, wire
 from tests.end_to_end.running import USER, by_scgi, front_configuration
@@ -76,13 +77,7 @@ def bundled(bench: Bench, address: str, *, scgi: bool = False) -> Shown:
         return by_scgi(text) if scgi else text
 
     with bench.front("nginx", configure) as (port, _):
-        seen = variables(fetch(port, "/variables?a=%20"))
-        assert (seen["SCRIPT_NAME"], seen["PATH_INFO"], seen["QUERY_STRING"]) == ("", "/variables", "a=%20")
-        assert fetch(port, "/echo", "POST", body=BODY).body == BODY
-        assert fetch(port, "/digest", "POST", body=iter([BODY, b"x"])).text.startswith("256001 ")
-        head = fetch(port, "/hello", "HEAD")
-        assert (head.status, head.body) == (200, b"")
-    return Shown("`GET /variables?a=%20`, `POST` of 256,000 bytes, of 256,001 chunked, `HEAD`", "200; bodies whole")
+        return ordinary(port)
 
 
 @feature(CLIENT, "`fastcgi_pass unix:…`, bundled configuration")
