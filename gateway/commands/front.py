@@ -50,12 +50,17 @@ def front(
     """
     from gateway.front.render import render
 
+    if directory and name != "systemd":
+        raise ConfigError(f"--directory means nothing to {name}: only units are written to a folder; use `> FILE`")
     flags = {"listen": (pool,)} if pool else {}
     loaded = read_settings(target, flags | {"publisher": publisher})
     tell(*loaded.problems)
     if name == "systemd":
         if publisher:
             raise ConfigError("--publisher: the units serve what a settings file says; name it there, as `publisher`")
+        for option, value in {"part": part, **options}.items():
+            if value and option not in ("user", "group", "run_directory"):
+                raise ConfigError(f"--{option.replace('_', '-')} means nothing to systemd's units; leave it out")
         return _units(loaded.settings, target, directory, options["user"], options["group"])
     click.echo(render(name, loaded.settings, complete=not part, **options), nl=False)
     return 0

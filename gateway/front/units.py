@@ -5,7 +5,6 @@ systemd.socket(5)). What each line is for: docs/howto/systemd.md.
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 from gateway.config import default_control, runtime_directory
@@ -20,8 +19,13 @@ def _word(text: str) -> str:
     return word(text, "systemd", never=r'["\\$%\']')
 
 
-_SERVICE = Writing("systemd", "templates", "gateway.service.j2", {"word": _word})
-_SOCKET = Writing("systemd", "templates", "gateway.socket.j2", {})
+def _line(text: str) -> str:
+    """`text` as a whole value."""
+    return word(text, "systemd", never=r"\\", plain=".*").replace("%", "%%")
+
+
+_SERVICE = Writing("systemd", "templates", "gateway.service.j2", {"word": _word, "line": _line})
+_SOCKET = Writing("systemd", "templates", "gateway.socket.j2", {"line": _line})
 
 
 def units(settings: Settings, target: str, *, program: str, user: str = "", group: str = "") -> dict[str, str]:
@@ -34,7 +38,7 @@ def units(settings: Settings, target: str, *, program: str, user: str = "", grou
     pools = {name: pool.user or user for name, pool in settings.pools.items()}
     listening = {name: address for name, pool in settings.pools.items() if (address := _address(name, pool, settings))}
     own = len(settings.pools) > 1
-    names = {name: f"gateway-{_file(name)}.socket" if own else "gateway.socket" for name in listening}
+    names = {name: f"gateway-{name}.socket" if own else "gateway.socket" for name in listening}
     is_file = os.path.exists(target)
     control = settings.gateway.control
     if control == default_control(next(iter(settings.pools.values())).listen[0]):
@@ -71,13 +75,9 @@ def _address(name: str, pool: Pool, settings: Settings) -> str:
     """Where systemd listens for a pool; "" where one of several does so itself: it would have to say `systemd:`."""
     address = pool.listen[0].removeprefix("unix:")
     if address == f"systemd:{name}":
-        return f"/run/gateway/{_file(name)}.sock"
+        return f"/run/gateway/{name}.sock"
     if address.startswith("systemd:"):
         raise ConfigError(f'pools.{name}.listen: for units that are made here, write "systemd:{name}"')
     if len(settings.pools) > 1:
         return ""
     return "/run/gateway/gateway.sock" if address in ("systemd", f"{runtime_directory()}/gateway.sock") else address
-
-
-def _file(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.__main__ import main
 from gateway.config import read_settings
 from gateway.front.units import units
 from gateway.settings import ConfigError, Gateway, Pool
@@ -91,9 +92,32 @@ def test_pools_with_users_of_their_own_need_a_master_that_is_root(place: Path) -
     assert read(made["gateway.socket"])["Socket"]["SocketUser"] == "www-data"
 
 
+def test_what_systemd_would_expand_is_meant_as_it_is(place: Path) -> None:
+    made = accepted(place, units(settings(Pool(listen=("/run/%n.sock",))), "x", program=PROGRAM))
+    assert read(made["gateway.socket"])["Socket"]["ListenStream"] == "/run/%%n.sock"
+    for path in ("/run/x\nExecStartPre=/bin/true", "/run/x\\"):
+        with pytest.raises(ConfigError, match="cannot be written in a configuration of systemd"):
+            units(settings(Pool(listen=(path,))), "x", program=PROGRAM)
+
+
 def test_a_name_that_is_not_the_pools_is_refused() -> None:
     with pytest.raises(ConfigError, match='write "systemd:a"'):
         units(settings(Pool(listen=("systemd:web",))), "x", program=PROGRAM)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["systemd", "x:y", "--listen", ":80"], "--listen"),
+        (["systemd", "x:y", "--part"], "--part"),
+        (["nginx", "x:y", "--directory", "/tmp"], "--directory"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    words: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["front", *words]) == 100
+    assert f"{option} means nothing to {words[0]}" in capsys.readouterr().err
 
 
 def test_the_command_prints_them_or_writes_them(place: Path) -> None:
