@@ -51,5 +51,9 @@ WRITING = Writing(
         "text": _text, "path": _path, "command": _command, "listen": _listen, "extension": _extension,
         "urls": _urls, "hosts": _hosts,
     },
+    {
+        "keepalive": "it keeps no connections to a pool; leave it out",
+        "part": "what is printed is a whole configuration; leave it out",
+    },
     sends=("x_accel", "x_sendfile"),  # what is meant for another does no harm
 )  # fmt: skip

@@ -33,5 +33,6 @@ WRITING = Writing(
     "nginx",
     "gateway.conf.j2",
     {"word": _word, "listen": _listen, "names": _names, "upstream": _upstream, "server": _server},
+    {"bin_path": "only lighttpd and Apache start a pool"},
     sends=("x_accel", "x_sendfile"),  # what is meant for another does no harm
 )

@@ -59,7 +59,7 @@ class Options(TypedDict, total=False):
     complete: bool  # False for what goes into a configuration that there is (nginx: into `http { … }`); default: True
     run_directory: str  # where nginx and Apache keep pid and temporary files; default: /run/gateway
     user: str  # whom the front-end's workers run as when it is started as root
-    group: str  # the group to that; default in nginx: the one of the user's name
+    group: str  # the group to that; default: the one of the user's name
     keepalive: int  # nginx, HAProxy, Apache: connections kept to each pool, at most one a worker; default: 0
     bin_path: str  # lighttpd: the command that starts the pool; $CWD in it is where lighttpd is started
     certificate: str  # PEM file for TLS on every address listened on

@@ -26,8 +26,9 @@ class Writing:
 
     def check(self, options: Mapping[str, Any], settings: Settings) -> None:
         """Raises ConfigError when an option or a setting says what this front-end cannot be told."""
+        chosen = {"part": not options.get("complete", True), **options}
         for name, remedy in self.lacks.items():
-            if options.get(name):
+            if chosen.get(name):
                 raise ConfigError(f"--{name.replace('_', '-')} means nothing to {self.program}: {remedy}")
         for name, pool in settings.pools.items():
             for key in ("x_accel", "x_sendfile"):
@@ -56,6 +57,6 @@ def word(text: str, program: str, *, never: str = r'["\\$]', plain: str = r"[\w.
     """
     if re.search(rf"{never}|[\x00-\x1f]", text):
         raise ConfigError(
-            f"{text!r} cannot be written in a configuration of {program}: avoid quotes, $, braces and backslashes"
+            f"{text!r} cannot be written in a configuration of {program}: avoid quotes, $, %, braces and backslashes"
         )
     return text if re.fullmatch(plain, text) else f'"{text}"'

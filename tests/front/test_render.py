@@ -137,6 +137,7 @@ def test_users_are_named_only_when_told(place: Path) -> None:
         text = render(name, ONE, user="www-data", group="www-data", run_directory=str(place))
         assert [line for line in lines if line not in text] == []
         assert "www-data" not in render(name, ONE)
+    assert 'server.groupname = "www-data"' in render("lighttpd", ONE, user="www-data")
 
 
 BOUND = settings(
@@ -187,6 +188,9 @@ def test_two_pools_cannot_share_a_host_and_path() -> None:
     [
         ("hiawatha", Pool(listen=("/x",)), {}, "choose nginx, lighttpd, haproxy, apache, caddy or systemd"),
         ("apache", Pool(listen=("/x",)), {"bin_path": "gateway"}, "--bin-path means nothing to Apache: mod_fcgid"),
+        ("nginx", Pool(listen=("/x",)), {"bin_path": "gateway"}, "--bin-path means nothing to nginx"),
+        ("lighttpd", Pool(listen=("/x",)), {"keepalive": 4}, "--keepalive means nothing to lighttpd"),
+        ("lighttpd", Pool(listen=("/x",)), {"complete": False}, "--part means nothing to lighttpd"),
         ("haproxy", Pool(listen=("/x",)), {"certificate_key": "x"}, "--certificate-key means nothing to HAProxy"),
         ("caddy", Pool(listen=("/x",)), {"keepalive": 4}, "--keepalive means nothing to Caddy"),
         ("caddy", Pool(listen=("/x",)), {"static": "/srv/{x}"}, "avoid quotes"),
