@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypedDict, Unpack
 
 from gateway.front import apache, caddy, haproxy, lighttpd, nginx, share
-from gateway.front.sites import backend_of, console_of, largest_body, listen_addresses, sites_of
+from gateway.front.sites import backend_of, check_names, console_of, largest_body, listen_addresses, sites_of
 from gateway.front.writing import Writing, template_of
 from gateway.settings import Application, ConfigError, Pool, Settings
 
@@ -88,7 +88,7 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
     """The configuration of the front-end `name`, a key of WRITINGS, for `settings`.
 
     Raises ConfigError when a front-end cannot be told so: an address that only the pool knows, a path with characters
-    that cannot be quoted, two pools that differ in a port alone, an option that it has no use for.
+    that cannot be quoted, two pools that differ in a port alone or hardly in name, an option that it has no use for.
     """
     writing = WRITINGS.get(name)
     if writing is None:
@@ -103,11 +103,13 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
     chosen["certificate_key"] = chosen["certificate_key"] or chosen["certificate"]
     chosen["listen"] = listen_addresses(chosen["listen"], settings.applications)
     pools = {key: backend_of(key, pool) for key, pool in settings.pools.items()}
+    console = console_of(settings)
+    check_names([console, *pools.values()] if console else pools.values())
     return template_of(writing).render(
         chosen,
         pools=list(pools.values()),
         sites=sites_of(settings, pools),
-        console=console_of(settings),
+        console=console,
         max_body=largest_body(pools.values()),
         types=TYPES,
         underscored=list(_underscored(_TRUSTED)),

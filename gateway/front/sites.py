@@ -13,6 +13,8 @@ from gateway.app.bindings import canonical_host
 from gateway.net.address import TcpAddress, parse_address
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
+_LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):([0-9]{1,5})")
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
@@ -23,10 +25,15 @@ class Listen:
 
 
 def listen_addresses(listen: str, applications: Iterable[Application]) -> list[Listen]:
-    """`listen`, HOST:PORT; else every port of a binding, for IPv4 and IPv6; else one for this machine alone."""
+    """`listen`, HOST:PORT; else every port of a binding, for IPv4 and IPv6; else one for this machine alone.
+
+    Raises ConfigError for what is no HOST:PORT.
+    """
     if listen:
-        host, _, port = listen.rpartition(":")
-        return [Listen(host, int(port))]
+        match = _LISTEN.fullmatch(listen)
+        if match is None or not 0 < int(match[2]) < 65536:
+            raise ConfigError(f"--listen {listen}: write HOST:PORT, as in 127.0.0.1:8080, [::1]:8080 or :8080 for all")
+        return [Listen(match[1], int(match[2]))]
     ports = sorted({b.port for a in applications for b in a.bindings if isinstance(b.port, int)})
     return [Listen(host, port) for port in ports for host in ("", "[::]")] or [Listen("127.0.0.1", 8080)]
 
@@ -58,6 +65,17 @@ class Backend:
     def authority(self) -> str:
         """HOST:PORT; for a TCP address."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def check_names(backends: Iterable[Backend]) -> None:
+    """Raises ConfigError for a pool that a front-end could take for another: letter case and punctuation are lost."""
+    known: dict[str, str] = {}
+    for backend in backends:
+        other = known.setdefault(backend.word.lower(), backend.name)
+        if other != backend.name:
+            raise ConfigError(
+                f"pools.{backend.name}: front-ends do not tell this name from {other!r}: give the pool another"
+            )
 
 
 def largest_body(pools: Iterable[Backend]) -> int:
@@ -94,7 +112,7 @@ def console_of(settings: Settings) -> Backend | None:
     address = settings.gateway.status_listen
     if not address:
         return None
-    console = _backend("console", 0, address)
+    console = _backend("the console", 0, address)
     if console is None:
         raise ConfigError(
             f"gateway.status_listen: a front-end has to be told where {address} listens; name a path or IP:PORT"

@@ -177,6 +177,20 @@ def test_a_console_in_an_unknown_place_is_refused(name: str) -> None:
         render(name, replace(ONE, gateway=Gateway(status_listen="systemd:status")))
 
 
+@pytest.mark.parametrize("other", ["shop-A", "shop_a"])
+def test_names_of_pools_that_become_the_same_are_refused(other: str) -> None:
+    pools = {name: Pool(listen=(f"/run/{name}",)) for name in ("shop.a", other)}
+    with pytest.raises(ConfigError, match=rf"pools\.{other}: front-ends do not tell this name from 'shop\.a'"):
+        render("nginx", Settings(pools=pools))
+
+
+@pytest.mark.parametrize("name", ["nginx", "lighttpd", "haproxy", "apache", "caddy"])
+def test_a_pool_may_be_called_console(name: str, place: Path) -> None:
+    pools = {"console": Pool(listen=("/run/a",)), "main": Pool(listen=("/run/b",))}
+    made = Settings(gateway=Gateway(status_listen="/run/status.sock"), pools=pools)
+    accepted(name, place, render(name, made, run_directory=str(place)))
+
+
 def test_two_pools_cannot_share_a_host_and_path() -> None:
     shared = settings(*BOUND.pools.values(), a=[Binding(hostname="x", port=80)], b=[Binding(hostname="x", port=81)])
     with pytest.raises(ConfigError, match="two pools cannot share both"):
@@ -201,6 +215,9 @@ def test_two_pools_cannot_share_a_host_and_path() -> None:
         ("nginx", Pool(listen=("/x",), protocol="scgi"), {}, "speak FastCGI"),
         ("nginx", Pool(listen=("/x",)), {"static": "/srv/$x"}, "avoid quotes"),
         ("lighttpd", Pool(listen=("/x",)), {"static": '/srv/"x'}, "avoid quotes"),
+        ("nginx", Pool(listen=("/x",)), {"listen": "127.0.0.1"}, "--listen 127.0.0.1: write HOST:PORT"),
+        ("nginx", Pool(listen=("/x",)), {"listen": ":65536"}, "--listen :65536: write HOST:PORT"),
+        ("apache", Pool(listen=("/x",)), {"listen": "a> :80"}, "--listen a> :80: write HOST:PORT"),
     ],
 )
 def test_what_cannot_be_said_is_refused(name: str, pool: Pool, options: Any, message: str) -> None:
