@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.front.sites import Backend, Listen, Site, once
+from gateway.front.sites import Backend, Listen, Site, once, unnamed
 from gateway.front.writing import Writing, word
 
 
@@ -24,18 +24,21 @@ def _first_match(sites: Sequence[Site]) -> list[Site]:
     return [default, *reversed(others)]
 
 
-def _backend(pool: Backend, path: str = "") -> str:
+def _backend(pool: Backend) -> str:
     """A pool as ProxyPass names it: the host of a Unix socket's URL only tells it from others."""
     if pool.socket:
-        return _word(f"unix:{pool.socket}|fcgi://{pool.word.replace('_', '-')}{path}/")
-    return _word(f"fcgi://{pool.authority}{path}/")
+        return _word(f"unix:{pool.socket}|fcgi://{pool.word.replace('_', '-')}/")
+    return _word(f"fcgi://{pool.authority}/")
 
 
 WRITING = Writing(
     "Apache",
     "templates",
     "apache.conf.j2",
-    {"word": _word, "listen": _listen, "once": once, "first_match": _first_match, "backend": _backend},
+    {
+        "word": _word, "listen": _listen, "once": once, "unnamed": unnamed, "first_match": _first_match,
+        "backend": _backend,
+    },
     {"bin_path": "mod_fcgid starts a pool so: see docs/howto/fronts.md"},
     sends=("x_sendfile",),
-)
+)  # fmt: skip

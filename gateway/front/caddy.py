@@ -24,8 +24,9 @@ def _hosts(site: Site) -> str:
 
 
 def _paths(route: Route) -> str:
-    """The paths that match."""
-    return f"{_word(route.path)} {_word(route.path + '/*')}"
+    """A regular expression for the decoded path. (Caddy's `path` takes capital letters for small ones.)"""
+    _word(route.path)
+    return f'"^{re.escape(route.path)}(/|$)"'
 
 
 WRITING = Writing(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from urllib.parse import quote
-
 from gateway.front.sites import Backend, Listen, Route, Site
 from gateway.front.writing import Writing, word
 
@@ -26,15 +23,17 @@ def _server(pool: Backend) -> str:
     return _word(f"unix@{pool.socket}" if pool.socket else pool.authority)
 
 
+def _host(site: Site) -> str:
+    """The test of a request's host."""
+    return f"var(txn.host) -m {f'end {site.host[1:]}' if site.host.startswith('*.') else f'str {site.host}'}"
+
+
 def _chosen(site: Site, route: Route) -> str:
     """The condition for a request to go there, by its host and its path."""
-    conditions = []
-    if site.host.startswith("*."):
-        conditions.append(f"{{ var(txn.host) -m end {site.host[1:]} }}")
-    elif not site.default:
-        conditions.append(f"{{ var(txn.host) -m str {site.host} }}")
-    if route.path:  # HAProxy compares it encoded
-        conditions.append(f"{{ path -m reg ^{re.escape(quote(route.path))}(/|$) }}")
+    conditions = [] if site.default else [f"{{ {_host(site)} }}"]
+    if route.path:  # a ' would begin a quoted part
+        path = route.encoded.replace("'", r"\x27")
+        conditions.append(f"{{ path -m reg ^{path}(/|$) }}")
     return " ".join(conditions)
 
 
@@ -42,7 +41,7 @@ WRITING = Writing(
     "HAProxy",
     "templates",
     "haproxy.cfg.j2",
-    {"word": _word, "listen": _listen, "backend": _backend, "server": _server, "chosen": _chosen},
+    {"word": _word, "listen": _listen, "backend": _backend, "server": _server, "host": _host, "chosen": _chosen},
     {
         "static": "it serves no files; let another server answer /sta/",
         "certificate_key": "it reads the key from the certificate's file; leave it out",

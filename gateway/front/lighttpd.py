@@ -34,7 +34,7 @@ def _extension(pool: Backend) -> str:
 
 def _urls(route: Route) -> str:
     """A regular expression for the URLs below the path, query included."""
-    return f"{re.escape(route.path)}(?:[/?].*)?" if route.path else "/.*"
+    return f"{route.encoded}(?:[/?].*)?" if route.path else "/.*"
 
 
 def _hosts(site: Site) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.front.sites import Backend, Listen, Site
+from gateway.front.sites import Backend, Listen, unnamed
 from gateway.front.writing import Writing, word
 
 
@@ -13,11 +13,6 @@ def _word(text: str) -> str:
 
 def _listen(address: Listen) -> str:
     return f"{address.host}:{address.port}" if address.host else str(address.port)
-
-
-def _names(site: Site) -> str:
-    """`server_name`; the default's is what $host is for a request that names none."""
-    return "localhost" if site.default else site.host
 
 
 def _upstream(pool: Backend) -> str:
@@ -32,7 +27,7 @@ WRITING = Writing(
     "nginx",
     "nginx",
     "gateway.conf.j2",
-    {"word": _word, "listen": _listen, "names": _names, "upstream": _upstream, "server": _server},
+    {"word": _word, "listen": _listen, "unnamed": unnamed, "upstream": _upstream, "server": _server},
     {"bin_path": "only lighttpd and Apache start a pool"},
     sends=("x_accel", "x_sendfile"),  # what is meant for another does no harm
 )

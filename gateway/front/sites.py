@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 from gateway.app.bindings import canonical_host
 from gateway.net.address import TcpAddress, parse_address
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]*):([0-9]{1,5})")
+_RESERVED = "!$&'()*+,;=:@"  # in a path, which clients encode or not (RFC 3986 §3.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,14 @@ class Route:
     path: str
     pool: Backend
 
+    @property
+    def encoded(self) -> str:
+        """A regular expression (PCRE) for the path as it is in a URL whose escapes are in one spelling."""
+        return "".join(
+            f"(?:{re.escape(sign)}|{quote(sign)})" if sign in _RESERVED else re.escape(quote(sign))
+            for sign in self.path
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -175,6 +185,11 @@ def _add(table: dict[str, dict[str, Backend]], binding: Binding, pool: Backend) 
         raise ConfigError(
             f"{binding.hostname}{path}: a front-end chooses the pool by host and path; two pools cannot share both"
         )
+
+
+def unnamed(sites: Iterable[Site], other: str) -> str:
+    """How the default is called: the host of a request that names none; `other` where that is a site of its own."""
+    return other if any(site.host == "localhost" for site in sites) else "localhost"
 
 
 def _below(path: str, mount: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.front import share
 from gateway.front.render import render
-from gateway.settings import Application, Binding, Pool, Settings
+from gateway.settings import Application, Binding, Gateway, Pool, Settings
 from tests.end_to_end.running import front, short_place
 from tests.front.asking import Site, options
 from tests.front.responding import responding
@@ -144,7 +144,15 @@ def test_static_files_come_from_the_front(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/sta/../gateway/settings.py", "/sta/%2e%2e/gateway/settings.py", "/sta//../../README.md"]
+    "path",
+    [
+        "/sta/../gateway/settings.py",
+        "/sta/%2e%2e/gateway/settings.py",
+        "/sta//../../README.md",
+        "/sta/..%2Fgateway/settings.py",
+        "/sta%2F%2E.%2f..%2FREADME.md",
+        "/sta../README.md",
+    ],
 )
 def test_nothing_beside_the_static_files_is_served(site: Site, path: str) -> None:
     status, headers, _ = site.get(path)
@@ -199,30 +207,73 @@ def test_a_cut_answer_is_seen_to_be_cut(site: Site) -> None:
 @pytest.mark.parametrize("name", [*FRONTS, "haproxy", "apache", "caddy"])
 def test_several_pools(name: str) -> None:
     port = free_port()
-    with short_place() as place, responding(place / "a.sock") as first, responding(place / "b.sock") as second:
+    with (
+        short_place() as place,
+        responding(place / "a.sock") as first,
+        responding(place / "b.sock") as second,
+        responding(place / "status.sock") as console,
+    ):
+        of_shop = [Binding(hostname="shop.example", path=path) for path in ("/a", "/a-ü (b)+'@", "/sta", "/ping")]
         applications = (
-            Application(name="a", pool="a", bindings=(Binding(), Binding(hostname="shop.example", path="/a"))),
+            Application(name="a", pool="a", bindings=(Binding(), *of_shop)),
             Application(
                 name="b",
                 pool="b",
-                bindings=(Binding(hostname="shop.example"), Binding(hostname="*.example", path="/b")),
+                bindings=(
+                    Binding(hostname="shop.example"),
+                    Binding(hostname="*.example", path="/b"),
+                    Binding(hostname="localhost"),
+                    Binding(path="/ping"),
+                ),
             ),
         )
         pools = {"a": Pool(listen=(first.path,)), "b": Pool(listen=(second.path,))}
-        text = render(name, Settings(pools=pools, applications=applications), **options(name, place, port))
-        with front(name, place, text, port):
+        settings = Settings(gateway=Gateway(status_listen=console.path), pools=pools, applications=applications)
+        with front(name, place, render(name, settings, **options(name, place, port)), port):
             table = {
                 ("other", "/"): first, ("other", "/b"): first,
                 ("shop.example", "/"): second, ("SHOP.example:81", "/x?y"): second,
                 ("shop.example", "/a"): first, ("shop.example", "/a/x"): first, ("shop.example", "/ab"): second,
                 ("shop.example", "/a?x"): first,
                 ("x.y.example", "/b"): second, ("x.example", "/b/c"): second, ("x.example", "/c"): first,
-                ("example", "/b"): first, ("evilexample", "/b"): first,
+                ("example", "/b"): first, ("evilexample", "/b"): first, ("localhost", "/"): second,
+                ("shop.example", "/a-%C3%BC%20(b)+'@/x"): first, ("shop.example", "/a-%C3%BC%20(b)"): second,
+                ("shop.example", "/a-%C3%BC%20%28b%29%2B%27%40?x"): first, ("shop.example", "/A/x"): second,
+                ("shop.example", "/sta"): first, ("shop.example", "/STA/style.css"): second,
+                ("other", "/ping"): console, ("other", "/PING"): first, ("other", "/ping/x"): second,
+                ("shop.example", "/ping"): first, ("shop.example", "/status"): second,
             }  # fmt: skip
             for (host, path), responder in table.items():
                 before = responder.connections
                 assert Site(name, port, responder).params(path, host=host)["REQUEST_URI"] == path
                 assert responder.connections == before + 1, (host, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "nobody"),
+    [
+        ("nginx", "allow 127.0.0.1;", ""),
+        ("lighttpd", "^(127", "^(128"),
+        ("haproxy", "src 127.0.0.1", "src 192.0.2.1"),
+        ("apache", "Require local", "Require all denied"),
+        ("caddy", "remote_ip 127.0.0.1", "remote_ip 192.0.2.1"),
+    ],
+)
+def test_the_console_is_for_nobody_else(name: str, allowed: str, nobody: str) -> None:
+    """The requests of tests come from this machine, so the others' place is given to it."""
+    port = free_port()
+    with short_place() as place, responding(place / "pool.sock") as pool, responding(place / "status.sock") as console:
+        settings = Settings(
+            gateway=Gateway(status_listen=console.path), pools={"main": Pool(listen=(pool.path,))}, applications=()
+        )
+        text = render(name, settings, **options(name, place, port))
+        assert allowed in text
+        with front(name, place, text.replace(allowed, nobody), port):
+            asked = Site(name, port, pool)
+            for path in ("/status", "/ping?x", "//metrics", "/x/../status", "/%73tatus"):
+                assert asked.get(path)[0] == 403, path
+            assert (pool.connections, console.connections) == (0, 0)
+            assert asked.get("/status/x")[0] == 200
 
 
 def test_nginx_keeps_connections_when_told_to() -> None:

@@ -99,7 +99,15 @@ def test_static_files_come_from_the_front(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/sta/../gateway/settings.py", "/sta/%2e%2e/gateway/settings.py", "/sta//../../README.md"]
+    "path",
+    [
+        "/sta/../gateway/settings.py",
+        "/sta/%2e%2e/gateway/settings.py",
+        "/sta//../../README.md",
+        "/sta/..%2Fgateway/settings.py",
+        "/sta%2F%2E.%2f..%2FREADME.md",
+        "/sta../README.md",
+    ],
 )
 def test_nothing_beside_the_static_files_is_served(site: Site, path: str) -> None:
     status, headers, _ = site.get(path)

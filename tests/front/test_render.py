@@ -177,6 +177,12 @@ def test_a_console_in_an_unknown_place_is_refused(name: str) -> None:
         render(name, replace(ONE, gateway=Gateway(status_listen="systemd:status")))
 
 
+def test_a_path_is_nothing_else_to_lighttpd(place: Path) -> None:
+    bindings = [Binding(path='/" => "/b.fcgi", "('), Binding(path="/a\\b{1}")]
+    text = accepted("lighttpd", place, render("lighttpd", settings(*BOUND.pools.values(), a=bindings, b=[])))
+    assert '"^(?!/sta/)(/%22' in text
+
+
 @pytest.mark.parametrize("other", ["shop-A", "shop_a"])
 def test_names_of_pools_that_become_the_same_are_refused(other: str) -> None:
     pools = {name: Pool(listen=(f"/run/{name}",)) for name in ("shop.a", other)}
