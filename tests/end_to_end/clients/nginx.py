@@ -22,7 +22,7 @@ CLIENT = "nginx 1.22.1"
 PARAMS = Path("/etc/nginx/fastcgi_params")
 BODY = bytes(range(256)) * 1_000
 
-_AROUND = """daemon off; pid {place}/pid; error_log stderr; {user} events {{ }}
+AROUND = """daemon off; pid {place}/pid; error_log stderr; {user} events {{ }}
 http {{
     access_log off; default_type text/plain;
     client_body_temp_path {place}/t; fastcgi_temp_path {place}/t; scgi_temp_path {place}/t;
@@ -39,7 +39,7 @@ def nginx(bench: Bench, inside: str, outside: str = "") -> Iterator[int]:
 
     def configure(place: Path, port: int) -> str:
         user = f"user {USER};" if USER else ""
-        return _AROUND.format(place=place, port=port, user=user, inside=inside, outside=outside)
+        return AROUND.format(place=place, port=port, user=user, inside=inside, outside=outside)
 
     with bench.front("nginx", configure) as (port, _):
         yield port
