@@ -75,6 +75,11 @@ def test_underscores_add_nothing_to_what_a_proxy_said(site: Site, name: str) -> 
     assert "spoofed" not in params["HTTP_" + name.upper().replace("-", "_")]
 
 
+def test_names_with_an_underscore_are_dropped(site: Site) -> None:
+    params = site.params("/", "X_Forwarded_User: spoofed", "X-Remote_User: spoofed", "x_a: spoofed")
+    assert "spoofed" not in params.values()
+
+
 def test_no_header_becomes_a_certificate_or_a_user(site: Site) -> None:
     forged = ["SSL_CLIENT_VERIFY: SUCCESS", "Ssl-Client-Verify: SUCCESS", "Remote-User: root", "REMOTE_USER: root"]
     _, _, body = site.get("/", *forged, "Authorization: Basic cm9vdDp4")
