@@ -88,10 +88,19 @@ def _repeat(params: dict[str, Any], name: str, value: str) -> None:
         return  # one of the gateway's own keys, wsgi.… : never replaced
     if not name.startswith("HTTP_"):
         params[name] = value  # nginx: `include fastcgi_params;` and then a line that overrides it
-    elif name not in _SINGLE and not name.startswith("HTTP_IF_"):
+    elif name in _SINGLE or name.startswith("HTTP_IF_") or _has_two_spellings(params):
+        if known != value:
+            raise Rejected(400, f"{name} came twice, as {known!r:.80} and {value!r:.80}")
+    else:
         params[name] = f"{known}; {value}" if name == "HTTP_COOKIE" else f"{known}, {value}"
-    elif known != value:
-        raise Rejected(400, f"{name} came twice, as {known!r:.80} and {value!r:.80}")
+
+
+def _has_two_spellings(params: dict[str, Any]) -> bool:
+    """Whether a header that is repeated has two: lighttpd 1.4 joins those of one name, and passes X-Forwarded-For and
+    X.Forwarded.For as the same variable, so that a client could add to what a proxy before it has said.
+    """
+    software: str = params.get("SERVER_SOFTWARE", "")
+    return software.startswith("lighttpd/")
 
 
 def _refuse_controls(params: dict[str, Any], own: int) -> None:

@@ -99,6 +99,14 @@ def test_repeated_names(name: str, first: str, second: str, joined: str) -> None
     assert normalised([(name, second)], **{name: first})[name] == joined
 
 
+def test_a_header_that_lighttpd_repeats_has_two_spellings() -> None:
+    lighttpd = {"SERVER_SOFTWARE": "lighttpd/1.4.69", "HTTP_X_FORWARDED_FOR": "192.0.2.1"}
+    assert normalised([("HTTP_X_FORWARDED_FOR", "192.0.2.1")], **lighttpd)["HTTP_X_FORWARDED_FOR"] == "192.0.2.1"
+    with pytest.raises(Rejected, match="HTTP_X_FORWARDED_FOR came twice") as caught:
+        normalised([("HTTP_X_FORWARDED_FOR", "192.0.2.9")], **lighttpd)
+    assert caught.value.status == 400
+
+
 def test_many_repeats_keep_their_order() -> None:
     assert normalised([("HTTP_X", str(n)) for n in range(3)], HTTP_X="first")["HTTP_X"] == "first, 0, 1, 2"
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.end_to_end.browsing import Post, fetch, over_connections
-from tests.end_to_end.clients.asking import ordinary
+from tests.end_to_end.clients.asking import get, ordinary, variables
 from tests.end_to_end.clients.features import Bench, Shown, feature
 from tests.end_to_end.clients.wire import Wire, wire
 from tests.end_to_end.running import HERE, ROOT, USER, Program, alive, by_scgi, children, front_configuration
@@ -174,6 +174,20 @@ def question_marks(bench: Bench) -> Shown:
         seen = json.loads(fetch(port, "/a?b=?c", Host="urls.example").body)
     assert (seen["PATH_INFO"], seen["QUERY_STRING"]) == ("/a?b=", "c")
     return Shown("`GET /a?b=?c`", "lighttpd's own mistake: PATH_INFO `/a?b=`, QUERY_STRING `c`")
+
+
+@feature(CLIENT, "headers whose names become one variable")
+def spellings(bench: Bench) -> Shown:
+    with through_wire(bench, "") as (port, seen):
+        joined = variables(port, "X-A: 1", "X-A: 2", "Cookie: a=1", "Cookie: b=2")
+        assert get(port, "/hello", "X-Forwarded-For: 192.0.2.1", "X.Forwarded.For: 192.0.2.9")[0] == 400
+        assert seen.heads[1].repeats == [("HTTP_X_FORWARDED_FOR", "192.0.2.9")]
+    assert (joined["HTTP_X_A"], joined["HTTP_COOKIE"]) == ("1, 2", "a=1; b=2")
+    return Shown(
+        "`X-A: 1`, `X-A: 2`, `Cookie: a=1`, `Cookie: b=2`, which lighttpd joins; then `X-Forwarded-For` and "
+        "`X.Forwarded.For`, a parameter each",
+        "HTTP_X_A `1, 2`, HTTP_COOKIE `a=1; b=2`; then 400 of the pool",
+    )
 
 
 @feature(CLIENT, '`"/"` with `"fix-root-scriptname" => "enable"`')
