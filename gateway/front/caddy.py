@@ -18,8 +18,10 @@ def _backend(pool: Backend) -> str:
 
 
 def _hosts(site: Site) -> str:
-    """A regular expression for the host without its port."""
+    """A regular expression for the host without its port; where it had one, an IPv6 address is without brackets."""
     name = "[^:]+" + re.escape(site.host[1:]) if site.host.startswith("*") else re.escape(site.host)
+    if site.host.startswith("["):
+        name = rf"\[?{re.escape(site.host[1:-1])}\]?"
     return f"(?i)^{name.replace(chr(92) + '-', '-')}[.]?$"
 
 
