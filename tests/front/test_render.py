@@ -160,6 +160,14 @@ def test_pools_are_chosen_by_host_and_path(name: str, place: Path) -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("name", ["nginx", "lighttpd", "haproxy", "apache", "caddy"])
+def test_host_names_may_be_long_and_many(name: str, place: Path) -> None:
+    hosts = [Binding(hostname=f"h{number}.{'a' * 60}.{'b' * 60}.{'c' * 60}.example") for number in range(600)]
+    accepted(
+        name, place, render(name, settings(*BOUND.pools.values(), a=[Binding()], b=hosts), run_directory=str(place))
+    )
+
+
 @FRONTS
 @pytest.mark.parametrize("address", ["/run/status.sock", "unix:/run/a b.sock", "127.0.0.1:9001", "[::1]:9001"])
 def test_the_console_has_its_places_only_where_it_is(name: str, address: str, place: Path) -> None:
