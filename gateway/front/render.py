@@ -100,6 +100,8 @@ def render(name: str, settings: Settings, **options: Unpack[Options]) -> str:
         raise ConfigError(
             "--client-ca: certificates are asked for over TLS alone; name --certificate, the server's own"
         )
+    if chosen["bin_path"] and len(settings.pools) > 1:
+        raise ConfigError("--bin-path: lighttpd starts a single pool; start these by `gateway serve`, and leave it out")
     chosen["certificate_key"] = chosen["certificate_key"] or chosen["certificate"]
     chosen["listen"] = listen_addresses(chosen["listen"], settings.applications)
     pools = {key: backend_of(key, pool) for key, pool in settings.pools.items()}

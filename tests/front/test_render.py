@@ -205,6 +205,11 @@ def test_a_pool_may_be_called_console(name: str, place: Path) -> None:
     accepted(name, place, render(name, made, run_directory=str(place)))
 
 
+def test_lighttpd_starts_a_single_pool() -> None:
+    with pytest.raises(ConfigError, match="--bin-path: lighttpd starts a single pool"):
+        render("lighttpd", BOUND, bin_path="gateway serve shop.toml")
+
+
 def test_two_pools_cannot_share_a_host_and_path() -> None:
     shared = settings(*BOUND.pools.values(), a=[Binding(hostname="x", port=80)], b=[Binding(hostname="x", port=81)])
     with pytest.raises(ConfigError, match="two pools cannot share both"):
