@@ -24,8 +24,13 @@ from tests.end_to_end.clients.features import FEATURES, Bench, Feature, Shown, l
 from tests.end_to_end.running import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "clients.md"
-# Whose features are on the page, a section for each client.
+# Whose features are on the page.
 MODULES = (nginx, lighttpd, haproxy, apache, caddy, spawners, hosts, answers, authorizing, urls)
+SECTIONS = (
+    *(module.CLIENT for module in (apache, caddy, haproxy, lighttpd, nginx)),
+    *(spawners.CGI_FCGI, spawners.SPAWN_FCGI, spawners.MULTIWATCH, spawners.SYSTEMD),
+    urls.CLIENT,
+)
 _TITLE = """# Clients that speak FastCGI or SCGI, feature by feature
 
 Each row was made by a test that drives the real program, as Debian 12 ships it, before a pool of this gateway:
@@ -38,15 +43,10 @@ def row(feature: Feature, shown: Shown) -> str:
     return line([feature.what, shown.sent, shown.came])
 
 
-def clients() -> list[str]:
-    """The sections, in the order in which they were registered."""
-    return list(dict.fromkeys(feature.client for feature in FEATURES))
-
-
 def page(rows: Sequence[str]) -> str:
     """The page of all features' rows."""
     text = _TITLE
-    for client in clients():
+    for client in SECTIONS:
         text += f"\n## {client}\n\n"
         text += line(["feature", "sent", "came out"]) + line(["---"] * 3)
         text += "".join(row for each, row in zip(FEATURES, rows, strict=True) if each.client == client)
