@@ -366,18 +366,47 @@ def test_the_imports_of_the_command_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "last"),
-    [("import shop\n\nraise LookupError('no such shop')\n", "LookupError: no such shop"), ("x = (\n", "SyntaxError: ")],
+    ("text", "first", "last"),
+    [
+        (
+            "import shop\n\nraise LookupError('no such shop')\n",
+            "raised LookupError while it ran: no such shop",
+            "LookupError: no such shop",
+        ),
+        ("x = (\n", "has a syntax error: code.py, line 1: '(' was never closed", "SyntaxError: '(' was never closed"),
+        (
+            "import stock\n",
+            "imports 'stock', which is in {place}/src: take that for app_dir, by --app-dir {place}/src",
+            "ModuleNotFoundError: No module named 'stock'",
+        ),
+    ],
 )
-def test_a_script_that_fails_is_shown_from_its_own_first_line(place: Path, text: str, last: str) -> None:
+def test_a_script_that_fails_is_explained_from_its_own_first_line(
+    place: Path, text: str, first: str, last: str
+) -> None:
+    (place / "src").mkdir()
+    (place / "src" / "stock.py").touch()
     (place / "code.py").write_text(text)
     done = gateway("run", "code.py", cwd=place)
     assert done.returncode == 100
     told = done.stderr.splitlines()
-    assert told[0] == "gateway: code.py failed:"
-    assert told[-1].startswith(last)
-    assert next(line for line in told if line.startswith('  File "')).startswith('  File "code.py", line ')
-    assert "gateway/" not in done.stderr
+    assert told[0] == f"gateway: script 'code.py' {first.format(place=place)}"
+    assert told[1] == "  tried     to run code.py up to where it serves"
+    assert any(line.startswith("  sys.path  ") for line in told)
+    frames = [line for line in told if line.startswith('  File "')]
+    assert frames[0].startswith('  File "code.py", line ')
+    assert told[-1] == last
+
+
+def test_a_script_that_fails_in_another_folder_is_explained_as_well(place: Path) -> None:
+    (place / "src").mkdir()
+    (place / "code.py").write_text("raise LookupError('no such shop')\n")
+    done = gateway("run", "--app-dir", "src", *AS_ROOT, "code.py", cwd=place)
+    told = done.stderr.splitlines()
+    assert (done.returncode, told[0]) == (
+        100, "gateway: script 'code.py' raised LookupError while it ran: no such shop"
+    )  # fmt: skip
+    assert next(line for line in told if line.startswith('  File "')).startswith(f'  File "{place}/code.py", line 1')
 
 
 def test_a_lone_worker_settles_in(place: Path) -> None:

@@ -61,10 +61,14 @@ def _check(found: Application, application: settings.Application) -> None:
 
 def _tried(application: settings.Application) -> str:
     if application.script:
-        return f"to run {application.script} up to where it serves"
+        return _to_run(application.script)
     if application.className or application.moduleName:
         return f"{application.moduleName}.{application.className}(settings=…)"
     return application.app or f"to publish {', '.join(application.publisher)}"
+
+
+def _to_run(path: str) -> str:
+    return f"to run {path} up to where it serves"
 
 
 def name_of(application: settings.Application) -> str:
@@ -85,6 +89,12 @@ def is_asynchronous(found: Application) -> bool:
     ASGIHandler.
     """
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
+
+
+def failure_of_script(path: str, error: BaseException) -> LoadError:
+    """What a start script raised while it ran, explained; its traceback begins where that of `error` does."""
+    raised = _raised(f"script {path!r}", "while it ran", error)
+    return LoadError(str(raised), remedies.context(_to_run(path)) + raised.traceback)
 
 
 def call(target: str, setting: str) -> None:
@@ -132,27 +142,25 @@ def _find(application: settings.Application) -> Application:
     found = _attribute(module, match["path"])
     if match["call"]:
         found = _call(found, application.app)
-    return _callable(found, application.app)
+    return as_callable(found, application.app)
 
 
 def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if name == missing or name.startswith(missing + "."):
-            raise LoadError(f"there is no module {missing!r}: {remedies.missing_module(missing)}") from error
-        message = f"module {name!r} imports {missing!r}, {remedies.missing_import(missing, error.__traceback__)}"
-        raise LoadError(message, from_application(error)) from error
-    except SyntaxError as error:
-        message = f"module {name!r} has a syntax error: {error.filename}, line {error.lineno}: {error.msg}"
-        raise LoadError(message, from_application(error)) from error
     except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (name == missing or name.startswith(f"{missing}.")):
+            raise LoadError(f"there is no module {missing!r}: {remedies.missing_module(missing)}") from error
         raise _raised(f"module {name!r}", "while it was imported", error) from error
 
 
 def _raised(what: str, when: str, error: BaseException) -> LoadError:
-    if isinstance(error, ImportError) and "attempted relative import" in str(error):
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        message = f"{what} imports {error.name!r}, {remedies.missing_import(error.name, error.__traceback__)}"
+    elif isinstance(error, SyntaxError) and error.filename:
+        message = f"{what} has a syntax error: {error.filename}, line {error.lineno}: {error.msg}"
+    elif isinstance(error, ImportError) and "attempted relative import" in str(error):
         message = (
             f"{what} imports relatively, so it is part of a package: {remedies.relative_import(error.__traceback__)}"
         )
@@ -170,7 +178,7 @@ def _first_line(error: BaseException) -> str:
 def _usual(module: ModuleType) -> Application:
     for name in _USUAL_NAMES:
         if hasattr(module, name):
-            return _callable(getattr(module, name), f"{module.__name__}:{name}")
+            return as_callable(getattr(module, name), f"{module.__name__}:{name}")
     known = remedies.callables(module)
     which = f" ({known})" if known else ""
     raise LoadError(f"module {module.__name__!r} has neither application nor app: write {module.__name__}:NAME{which}")
@@ -198,7 +206,8 @@ def _call(factory: Any, text: str) -> Any:
         raise _raised(text, "when it was called", error) from error
 
 
-def _callable(found: Any, text: str) -> Application:
+def as_callable(found: Any, text: str) -> Application:
+    """`found`, which messages call `text`; of a web.application what it makes. Raises LoadError for no application."""
     if hasattr(found, "wsgifunc"):  # a web.application
         found = _call(found.wsgifunc, f"{text}.wsgifunc()")
     if not callable(found):
@@ -223,7 +232,7 @@ def _instantiate(application: settings.Application) -> Application:
         found = factory(settings=application.settings)
     except (Exception, SystemExit) as error:
         raise _raised(f"class {text}", "when it was instantiated with settings=…", error) from error
-    return _callable(found, f"an instance of {text}")
+    return as_callable(found, f"an instance of {text}")
 
 
 def _publish(application: settings.Application) -> Application:
@@ -253,7 +262,7 @@ def _run_script(path: str) -> Application:
         if isinstance(error, OSError) and error.filename == path:
             raise LoadError(f"cannot read the start script {path!r}: {error.strerror}") from error
         raise _raised(f"script {path!r}", "while it ran", error) from error
-    return _callable(found, f"what script {path!r} serves")
+    return as_callable(found, f"what script {path!r} serves")
 
 
 def _refuse_to_serve(server: object) -> bool:

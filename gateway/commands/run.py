@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
+from types import TracebackType
 from typing import Any
 
 import click
@@ -37,25 +40,25 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
         return supervise(settings)
     from gateway.compat.script import run_script
 
+    names = (script, os.path.abspath(script))  # in tracebacks: it may be run in another folder
     try:
         return run_script(script, arguments, settings, {*own, *(["listen"] if inherited == "systemd" else [])})
     except (ConfigError, ListenError):
         raise
     except Exception as error:
-        told = _traceback_of_script(error, script)
-        if not told:
+        frames = _frames_of_script(error, names)
+        if frames is None and not (isinstance(error, SyntaxError) and error.filename in names):
             raise
-        tell(f"{script} failed:\n{told}")
+        from gateway.app.loader import failure_of_script
+
+        failure = failure_of_script(script, error.with_traceback(frames))
+        tell(f"{failure}\n{failure.traceback}")
         return USAGE
 
 
-def _traceback_of_script(error: Exception, script: str) -> str:
-    """The traceback from the script's first line on; "" when it has no part in the error."""
+def _frames_of_script(error: Exception, names: Collection[str]) -> TracebackType | None:
+    """The frames from the script's first on; None where it has no part in the error."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename != script:
+    while frames is not None and frames.tb_frame.f_code.co_filename not in names:
         frames = frames.tb_next
-    if frames is None and not (isinstance(error, SyntaxError) and error.filename == script):
-        return ""
-    import traceback
-
-    return "".join(traceback.format_exception(type(error), error, frames))
+    return frames

@@ -177,7 +177,7 @@ def test_ctrl_c_during_an_import_is_not_a_mistake(write: Callable[..., None]) ->
     ("app", "message"),
     [
         ("m:aplication", "module 'm' has no 'aplication': did you mean 'application'?"),
-        ("m:zzz", "module 'm' has no 'zzz': it has application, broken(), leaving(), nothing()"),
+        ("m:zzz", "module 'm' has no 'zzz': it has application, broken(), leaving(), importing()"),
         ("m:application.zzz", "'application' has no 'zzz': write the name of its callable"),
         ("m:nothing", "m:nothing cannot be called with environ and start_response; if it makes the application, write"),
         ("m:Later", "m:Later cannot be called with environ and start_response; if it makes the application, write m:L"),
@@ -188,6 +188,7 @@ def test_ctrl_c_during_an_import_is_not_a_mistake(write: Callable[..., None]) ->
         ("m:number()", "m:number is of type int, not a factory: leave out the ()"),
         ("m:broken()", "m:broken() raised ValueError when it was called: broken"),
         ("m:leaving()", "m:leaving() called sys.exit(None) when it was called"),
+        ("m:importing()", "m:importing() imports 'no_such_module', which is not installed for this interpreter"),
         ("m:nothing()", "m:nothing() is of type NoneType, not a WSGI or ASGI callable"),
         ("m:webpy", "m:webpy.wsgifunc() raised KeyError when it was called"),
         ("bare", "module 'bare' has neither application nor app: write bare:NAME"),
@@ -203,6 +204,7 @@ def application(environ, start_response): ...
 number = 1
 def broken(): raise ValueError("broken")
 def leaving(): sys.exit()
+def importing(): import no_such_module
 def nothing(): ...
 class Webpy:
     def wsgifunc(self): raise KeyError("x")
@@ -271,7 +273,10 @@ def test_a_start_script(write: Callable[..., None]) -> None:
         ("open('missing')", "script 'start.py' raised FileNotFoundError while it ran"),
         ("raise SystemExit", "script 'start.py' called sys.exit(None) while it ran"),
         ("import gateway.app.script as s; s.offer(1, None)", "what script 'start.py' serves is of type int"),
-        ("(", "script 'start.py' raised SyntaxError while it ran"),
+        ("(", "script 'start.py' has a syntax error: start.py, line 1: '(' was never closed"),
+        ("raise SyntaxError('own')", "script 'start.py' raised SyntaxError while it ran: own"),
+        ("import no_such_module", "script 'start.py' imports 'no_such_module', which is not installed for this"),
+        ("raise ModuleNotFoundError('none')", "script 'start.py' raised ModuleNotFoundError while it ran: none"),
     ],
 )
 def test_mistakes_of_a_start_script(write: Callable[..., None], text: str | None, message: str) -> None:

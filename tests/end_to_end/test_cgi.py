@@ -108,7 +108,7 @@ def test_script_that_fails_before_it_serves(server_name: str, place: Path, text:
     (place / "site.py").write_text(text)
     with cgi_server(server_name, place, {"start": f"-m gateway run {place}/site.py"}) as server:
         assert fetch(server.port, "/cgi-bin/start.cgi/").status == 500
-        wait_until(lambda: f"gateway: {place}/site.py failed:" in server.said, what="the traceback")
+        wait_until(lambda: f"gateway: script '{place}/site.py' " in server.said, what="the traceback")
 
 
 def test_without_any_command(server_name: str, place: Path) -> None:
