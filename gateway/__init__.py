@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 
 def run(application: Any) -> int:
-    """Serve a WSGI application (PEP 3333) as whatever this script was started as; return the exit code.
+    """Serve a WSGI application (PEP 3333), or web.py's, as whatever this script was started as; return the exit code.
 
     A FastCGI program with its listening socket on fd 0 (lighttpd's `bin-path`, spawn-fcgi), a CGI program, or, started
     by hand, the development server. Under `gateway run --max-children N SCRIPT` the workers of the pool serve it.

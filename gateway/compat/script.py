@@ -16,7 +16,7 @@ from typing import Any
 from gateway import log
 from gateway.app import script, webpy
 from gateway.app.flup import Server, server_class, take_the_place_of_flup
-from gateway.app.loader import is_asynchronous
+from gateway.app.loader import LoadError, as_callable, is_asynchronous
 from gateway.compat import flupserver
 from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, is_spawned, name_of, on_socket
 from gateway.net import cgi
@@ -91,13 +91,18 @@ def _as_web_py_would(serve: Any, application: Any) -> Server:
 def serve_as_started(application: Any, pool: Pool | None = None) -> int:
     """Serve a WSGI application until this process is stopped, or its one CGI request answered; return the exit code.
 
-    Raises ConfigError for an ASGI application, which needs an event loop in the place of all this.
+    Raises ConfigError for an ASGI application, which needs an event loop in the place of all this, and for what is no
+    application.
     """
     if is_asynchronous(application):
         raise ConfigError(
             f"{name_of(application)} is an ASGI application: serve it by gateway serve MODULE:CALLABLE, "
             "or by gateway run --max-children N SCRIPT"
         )
+    try:
+        application = as_callable(application, "the argument of gateway.run()")
+    except LoadError as error:
+        raise ConfigError(str(error)) from error
     served = Served(application=application, pool=pool or Pool())
     if fd_is_listening(0):
         on_socket(replace(served, pool=replace(served.pool, listen=FCGI_SOCKET)))

@@ -60,13 +60,25 @@ def test_by_hand(place: Path) -> None:
         program.stop()
 
 
-def test_as_cgi(place: Path) -> None:
+WEBPY = """
+import gateway, web
+class hello:
+    def GET(self):
+        return "Hello"
+gateway.run(web.application(("/hello", "hello"), globals()))
+"""
+
+
+@pytest.mark.parametrize("text", ["", WEBPY], ids=["app.run", "gateway.run"])
+def test_as_cgi(place: Path, text: str) -> None:
+    script = place / "code.py"
+    script.write_text(text or SCRIPT.read_text())
     variables = {
         "GATEWAY_INTERFACE": "CGI/1.1", "REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/hello",
         "QUERY_STRING": "", "SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1",
     }  # fmt: skip
     done = subprocess.run(
-        [*GATEWAY, "run", str(SCRIPT)], env=ENVIRONMENT | variables, stdin=subprocess.DEVNULL,
+        [*GATEWAY, "run", script], env=ENVIRONMENT | variables, stdin=subprocess.DEVNULL,
         capture_output=True, cwd=place, timeout=30,
     )  # fmt: skip
     head, _, body = done.stdout.partition(b"\r\n\r\n")
