@@ -22,6 +22,7 @@ from gateway.front.development import Options, Place
 from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
 from gateway.process.launch import Identity, IdentityError, become, find_identity
+from gateway.process.start import working_directory
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ class _Site:
         if not chosen:
             raise ConfigError("\n".join(loaded.problems))
         for application in chosen:
-            folder = os.path.abspath(loaded.settings.pools[application.pool].app_dir)
-            if not os.path.isdir(folder):
-                raise ConfigError(f"app_dir: there is no folder {folder}; create it or name another")
+            working_directory(loaded.settings.pools[application.pool])
         tell(*loaded.problems)
         self.settings = dataclasses.replace(loaded.settings, applications=chosen)
         return self.settings
@@ -95,7 +94,7 @@ class _Site:
         for pool, folder in zip(pools, folders, strict=True):
             sys.path[:0] = [folder, *_python_path(pool, folder)]
             os.environ.update(pool.env)
-        os.chdir(os.path.join(folders[0], pools[0].chdir))
+        os.chdir(working_directory(pools[0]))
         _make_room(settings.applications, folders)
         loaded = load(settings.applications)
         tell(*(f"{failure.message}\n{failure.traceback}" for failure in loaded.failures))
@@ -183,6 +182,20 @@ def _pair(text: str) -> tuple[str, str]:
     return prefix, os.path.abspath(folder)
 
 
+def _check_folders(static_files: Mapping[str, str]) -> None:
+    """Raises ConfigError."""
+    for prefix, path in static_files.items():
+        if not os.path.exists(path):
+            raise ConfigError(f"{prefix}: there is no folder {path}; create it or name another")
+
+
+def _checked_pin(pin: str) -> str:
+    """Werkzeug takes no notice of what is none, and makes one. Raises ConfigError."""
+    if pin != "off" and not pin.replace("-", "").isdecimal():
+        raise ConfigError(f"--pin {pin}: write digits, as in 123-456-789, or off")
+    return pin
+
+
 def _options(flags: dict[str, Any]) -> Options:
     """Raises ConfigError."""
     flags = dict(flags)
@@ -190,9 +203,12 @@ def _options(flags: dict[str, Any]) -> Options:
     certificate, key = flags.pop("certificate"), flags.pop("certificate_key")
     if adhoc and certificate:
         raise ConfigError("--adhoc and --certificate exclude each other")
+    if key and not certificate:
+        raise ConfigError("--certificate-key goes with a --certificate: name that, too")
     pair = (os.path.abspath(certificate), os.path.abspath(key or certificate))
     return Options(
         static_files=development.static_files(static) | dict(map(_pair, flags.pop("static_files"))),
+        extra_files=tuple(map(os.path.abspath, flags.pop("extra_files"))),
         ssl_context="adhoc" if adhoc else pair if certificate else "",
         **flags,
     )
@@ -209,7 +225,13 @@ def _flags(command: Callable[..., int]) -> Callable[..., int]:
                 type=click.Choice(["auto", "stat", "watchdog"]),
                 help="how it sees that: watchdog, where it is installed, or stat",
             ),
-            click.option("--reloader-interval", default=1.0, metavar="SECONDS", help="how often it looks (default: 1)"),
+            click.option(
+                "--reloader-interval",
+                default=1.0,
+                type=click.FloatRange(0, min_open=True),
+                metavar="SECONDS",
+                help="how often it looks (default: 1)",
+            ),
             click.option("--extra-files", multiple=True, metavar="FILE", help="to be watched as well (repeatable)"),
             click.option(
                 "--exclude-patterns", multiple=True, metavar="PATTERN", help="files not to be watched (repeatable)"
@@ -275,10 +297,11 @@ def dev(target: str, host: str, port: int | None, **flags: Any) -> int:
     site = _Site(target, own, names, any_port=port is not None or host.startswith("unix:"))
     options = _options(flags)
     if pin:
-        os.environ["WERKZEUG_DEBUG_PIN"] = pin
+        os.environ["WERKZEUG_DEBUG_PIN"] = _checked_pin(pin)
     make = functools.partial(_make, site, _identity(user), options)
     if development.is_served_by_another():
         return development.run(make, [], options, lambda places: None)
+    _check_folders(options.static_files)
     settings = site.read()
     try:
         return development.run(

@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from werkzeug.debug import DebuggedApplication
 from werkzeug.middleware.shared_data import SharedDataMiddleware
-from werkzeug.serving import generate_adhoc_ssl_context, load_ssl_context, make_server, run_simple
+from werkzeug.serving import (
+    WSGIRequestHandler,
+    generate_adhoc_ssl_context,
+    load_ssl_context,
+    make_server,
+    run_simple,
+)
 
 from gateway.app import loader
 from gateway.front import share
@@ -262,15 +268,19 @@ def _end_with_parent(tie: int) -> None:
 
 
 def _has_changed(since: float, files: Iterable[str]) -> bool:
-    """Whether a module or one of the files was changed while they were read: the reloader begins to look only later."""
-    return any(_changed_at(file) > since for file in (*_module_files(), *files))
+    """Whether a module or one of the files was changed while they were read: the reloader begins to look only later.
+
+    One that is dated in the future, as archives and other machines' clocks make them, has not been changed just now.
+    """
+    now = time.time()
+    return any(since < _changed_at(file) <= now for file in (*_module_files(), *files))
 
 
 def _serve(application: WSGIApplication, options: Options, sockets: Sequence[tuple[int, Place]]) -> None:
     """Serve until Ctrl-C, or until the reloader ends this process."""
     os.environ.update(_of_werkzeug(sockets[0][0]))  # it shows the debugger's PIN only then
     context = _ssl_context(options)
-    handler = loader.named(options.request_handler) if options.request_handler else None
+    handler = _request_handler(options.request_handler)
     if options.use_debugger:
         # Frames of a traceback are kept in the process that raised: a fork of it would be gone.
         application = DebuggedApplication(application, evalex=options.use_evalex and options.processes == 1)
@@ -297,6 +307,19 @@ def _serve(application: WSGIApplication, options: Options, sockets: Sequence[tup
         reloader_type=_reloader_type(options.reloader_type),
         **served,
     )
+
+
+def _request_handler(target: str) -> Any:
+    """The class that MODULE:CLASS names, None for Werkzeug's own. Raises ConfigError."""
+    if not target:
+        return None
+    try:
+        found = loader.named(target)
+    except loader.LoadError as error:
+        raise ConfigError(f"--request-handler: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, WSGIRequestHandler):
+        raise ConfigError(f"--request-handler: {target} is no class made of werkzeug.serving.WSGIRequestHandler")
+    return found
 
 
 def _reloader_type(wanted: str) -> str:

@@ -197,6 +197,12 @@ def test_all_of_it_ends(place: Path, end: str) -> None:
         assert "Traceback" not in program.said
 
 
+def test_a_file_that_is_dated_in_the_future_is_served(place: Path) -> None:
+    os.utime(place / "shop.py", (4_000_000_000, 4_000_000_000))
+    with dev(place, "shop:application", "--port", "0") as program:
+        program.wait_for(lambda: "PIN" in program.said)
+
+
 def test_a_unix_socket(place: Path) -> None:
     path = place / "dev.sock"
     with dev(place, "shop:application", "--host", f"unix://{path}", "--no-reloader", "--no-debugger") as program:
@@ -260,17 +266,37 @@ def test_a_certificate_of_ones_own(place: Path) -> None:
 
 
 def test_watchdog_and_one_application_on_a_port_of_its_own(place: Path) -> None:
-    (place / "sites.toml").write_text(SITES.format(first=80, second=81))
-    words = ("--application", "shop", "--port", "0", "--reloader-type", "watchdog", "--reloader-interval", "0.1")
+    settings, code = place / "sites.toml", place / "src" / "shop.py"
+    settings.write_text(SITES.format(first=80, second=81))
+    code.parent.mkdir()
+    (place / "shop.py").rename(code)
+    words = ["--application", "shop", "--app-dir", "src", "--port", "0", "--extra-files", "note.txt"]
+    words += ["--reloader-type", "watchdog", "--reloader-interval", "0.1"]
     with dev(place, "sites.toml", *words) as program:
         program.wait_for(lambda: "PIN" in program.said)
         port = int(re.findall(r"^http://shop\.localhost:(\d+)/ ", program.said, re.MULTILINE)[0])
         assert fetch(port, "/x", Host="shop.localhost").text.startswith("shop|")
         assert fetch(port, "/x", Host="blog.example").status == 503
-        (place / "shop.py").write_text(APPLICATION.replace("VERSION = 1", "VERSION = 2"))
-        program.wait_for(lambda: f"Detected change in '{place}/shop.py', reloading" in program.said)
-        program.wait_for(lambda: program.said.count("PIN") == 2)
-        assert "|2|" in fetch(port, "/x", Host="shop.localhost").text
+        changes = [
+            (code, APPLICATION.replace("VERSION = 1", "VERSION = 2")),
+            (place / "note.txt", "of the folder that this was started in"),
+            (settings, settings.read_text().replace("shop.localhost", "store.localhost")),
+        ]
+        for path, text in changes:
+            detected = f"Detected change in '{path}', reloading"
+
+            def save(path: Path = path, text: str = text, detected: str = detected) -> bool:
+                path.write_text(text)  # again until it is seen: watchdog takes its time to look at all folders
+                return detected in program.said
+
+            program.wait_for(save)
+
+        def changed() -> bool:
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                return "|2|" in fetch(port, "/x", Host="store.localhost").text
+            return False
+
+        program.wait_for(changed)
 
 
 def test_a_socket_from_systemd_and_a_name_of_the_standard_library(place: Path) -> None:
@@ -302,6 +328,15 @@ def test_a_socket_from_systemd_and_a_name_of_the_standard_library(place: Path) -
             ("shop:application", "--user", "no-such-user"),
             "user 'no-such-user' does not exist; create it or name another",
         ),
+        (("moved.toml",), "chdir: there is no folder {place}/none; create it or name another"),
+        (("shop:application", "--static", "none"), "/sta: there is no folder {place}/none; create it or name another"),
+        (
+            ("shop:application", "--static-files", "/media=none"),
+            "/media: there is no folder {place}/none; create it or",
+        ),
+        (("shop:application", "--certificate-key", "x"), "--certificate-key goes with a --certificate: name that, too"),
+        (("shop:application", "--pin", "secret"), "--pin secret: write digits, as in 123-456-789, or off"),
+        (("shop:application", "--reloader-interval", "0"), "Invalid value for '--reloader-interval': 0.0 is not in"),
         (("shop:application", "--processes", "0"), "Invalid value for '--processes': 0 is not in the range x>=1."),
     ],
 )
@@ -312,7 +347,9 @@ def test_mistakes(
     words: tuple[str, ...],
     message: str,
 ) -> None:
-    (place / "sites.toml").write_text(SITES.format(first=80, second=81))
+    settings = SITES.format(first=80, second=81)
+    (place / "sites.toml").write_text(settings)
+    (place / "moved.toml").write_text(settings.replace("[pools.main]", '[pools.main]\nchdir = "none"'))
     monkeypatch.chdir(place)
     assert main(["dev", *words]) == 100
     told = capsys.readouterr().err
@@ -320,10 +357,21 @@ def test_mistakes(
     assert told.count("\n") == 1
 
 
-def test_a_certificate_that_is_not_there(place: Path) -> None:
-    code, lines = refused(place, "dev", "shop:application", "--port", "0", "--certificate", "none.crt", "--no-reloader")
-    files = f"{place}/none.crt and {place}/none.crt"
-    assert (code, lines[1:]) == (100, [f"gateway: {files} cannot be used for TLS: No such file or directory"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--certificate", "none.crt"), "{place}/none.crt and {place}/none.crt cannot be used for TLS: No such file"),
+        (("--request-handler", "shop:Handler"), "--request-handler: module 'shop' has no 'Handler': it has"),
+        (
+            ("--request-handler", "shop:application"),
+            "--request-handler: shop:application is no class made of werkzeug.serving.WSGIRequestHandler",
+        ),
+    ],
+)
+def test_what_the_server_itself_cannot_use(place: Path, words: tuple[str, ...], message: str) -> None:
+    code, lines = refused(place, "dev", "shop:application", "--port", "0", "--no-reloader", *words)
+    assert (code, len(lines)) == (100, 2)
+    assert lines[1].startswith(f"gateway: {message.format(place=place)}")
 
 
 def test_a_port_in_the_environment(
