@@ -23,20 +23,20 @@ sys.exit(gateway.run(application))
 """
 
 
-def started(place: Path, port: int) -> Program:
+def started(place: Path, port: int, **more: str) -> Program:
     (place / "shop.py").write_text(SCRIPT)
-    return Program([sys.executable, place / "shop.py"], place / "log", env=ENVIRONMENT | {"PORT": str(port)})
+    return Program([sys.executable, place / "shop.py"], place / "log", env=ENVIRONMENT | {"PORT": str(port)} | more)
 
 
 def test_it_serves_with_debugger_and_static_files() -> None:
     port = free_port()
     with short_place() as place:
-        program = started(place, port)
+        program = started(place, port, GATEWAY_STATIC=str(place))
         try:
             program.wait_for(lambda: listens(port))
             assert f"http://127.0.0.1:{port}/  (development server" in wait_until(lambda: program.said)
             assert fetch(port, "/").text == "by hand"
-            assert fetch(port, "/sta/logo.svg").status == 200
+            assert fetch(port, "/sta/shop.py").text == SCRIPT
             failed = fetch(port, "/raise")
             assert (failed.status, "what the author sees" in failed.text) == (500, True)
             children = descendants(program.pid)
