@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
-from a2wsgi import ASGIMiddleware
 from fastapi import Cookie, FastAPI, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 
@@ -57,7 +56,9 @@ async def visits(visits: Annotated[int, Cookie()] = 0) -> PlainTextResponse:
 
 
 @functools.cache
-def _bridge() -> ASGIMiddleware:
+def _bridge():
+    from a2wsgi import ASGIMiddleware  # which the application itself does not need
+
     return ASGIMiddleware(app)  # it starts a thread, so not before a worker is forked
 
 

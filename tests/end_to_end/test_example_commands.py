@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,11 @@ def test_the_command_of_the_page(page: str, examples: Path, place: Path) -> None
         for path in SHOWN.get(page, ("/hello",)):
             assert fetch(port, path, Host=f"{host}:{port}").status == 200, program.said
         assert "Traceback" not in program.said
+
+
+def test_fastapi_by_itself_needs_no_bridge_to_wsgi() -> None:
+    script = "import sys; sys.modules['a2wsgi'] = None; import hello; hello.app"
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT / "examples" / "fastapi", check=True, timeout=60)
 
 
 def test_every_example_has_a_page() -> None:
