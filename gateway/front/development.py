@@ -108,8 +108,8 @@ def address(host: str, port: int) -> Address:
 def default_port() -> int:
     """$PORT, else 8080. Raises ConfigError."""
     port = os.environ.get("PORT") or "8080"
-    if not port.isascii() or not port.isdigit():
-        raise ConfigError(f"PORT is {port!r} in the environment: set it to a number, or unset it for 8080")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"PORT is {port!r} in the environment: set it to a number up to 65535, or unset it for 8080")
     return int(port)
 
 

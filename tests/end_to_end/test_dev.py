@@ -374,13 +374,14 @@ def test_what_the_server_itself_cannot_use(place: Path, words: tuple[str, ...], 
     assert lines[1].startswith(f"gateway: {message.format(place=place)}")
 
 
+@pytest.mark.parametrize("port", ["http", "65536"])
 def test_a_port_in_the_environment(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], port: str
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("PORT", "http")
+    monkeypatch.setenv("PORT", port)
     assert main(["dev", "shop:application"]) == 100
-    told = "gateway: PORT is 'http' in the environment: set it to a number, or unset it for 8080\n"
+    told = f"gateway: PORT is '{port}' in the environment: set it to a number up to 65535, or unset it for 8080\n"
     assert capsys.readouterr().err == told
 
 
