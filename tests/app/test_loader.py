@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.app import script, webpy
-from gateway.app.loader import LoadError, interface_of, load
+from gateway.app.loader import LoadError, failure_of_script, interface_of, load
 from gateway.settings import Application
 from tests.app.memory import Served
 
@@ -283,6 +283,15 @@ def test_mistakes_of_a_start_script(write: Callable[..., None], text: str | None
     if text is not None:
         write(start=text)
     assert message in str(mistake(script="start.py"))
+
+
+def test_what_a_script_raises_where_it_serves_itself(write: Callable[..., None]) -> None:
+    write(start="import no_such_module\n")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        script.run("start.py", (), lambda application: None)
+    failure = failure_of_script("start.py", caught.value)
+    assert str(failure).startswith("script 'start.py' imports 'no_such_module', which is not installed for this")
+    assert failure.traceback.startswith("  tried     to run start.py up to where it serves\n")
 
 
 def test_outside_of_a_start_script_an_offer_is_nobodys() -> None:
