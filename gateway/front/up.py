@@ -139,7 +139,8 @@ def _run(site: _Site, name: str, program: str) -> None:
     host, path = site.shown()
     url = f"http://{host}{path}"
     if reason := probe.refusal(site.host, site.port):
-        raise _Trouble(f"cannot listen on {site.address}: {reason}; choose another port, as in --port {site.port + 1}")
+        remedy = f"choose another --host, or another port, as in --port {site.port + 1}"
+        raise _Trouble(f"cannot listen on {site.address}: {reason}; {remedy}")
     folders = [pool.app_dir or os.getcwd() for pool in site.settings.pools.values()]
     identity = choose_identity([*folders, site.static], _tell)
     ended: queue.SimpleQueue[_Child] = queue.SimpleQueue()

@@ -12,4 +12,6 @@ def refusal(host: str, port: int) -> str:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return ""
     except OSError as error:
+        if (error.errno or 0) < 0:  # getaddrinfo(3)'s
+            return "the host is not known"
         return os.strerror(error.errno) if error.errno else str(error)

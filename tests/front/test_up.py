@@ -81,6 +81,14 @@ def test_a_front_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, capsys: 
     )
 
 
+def test_a_host_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
+    assert up(front="embedded", host="no.such.invalid") == 111
+    assert capsys.readouterr().err == (
+        "gateway: cannot listen on no.such.invalid:8080: the host is not known; "
+        "choose another --host, or another port, as in --port 8081\n"
+    )
+
+
 def test_a_front_that_is_none() -> None:
     with pytest.raises(ConfigError, match="--front apache: choose one of nginx, lighttpd or embedded"):
         up(front="apache")
