@@ -94,6 +94,10 @@ class _Site:
         for pool, folder in zip(pools, folders, strict=True):
             sys.path[:0] = [folder, *_python_path(pool, folder)]
             os.environ.update(pool.env)
+            if pool.python and os.path.abspath(pool.python) != sys.executable:
+                tell(
+                    f"python: this server runs in {sys.executable}, not in {pool.python}; start the gateway beside that"
+                )
         os.chdir(working_directory(pools[0]))
         _make_room(settings.applications, folders)
         loaded = load(settings.applications)

@@ -394,6 +394,14 @@ def test_a_port_that_is_taken_is_one_clear_line(place: Path) -> None:
         )
 
 
+def test_another_interpreter_is_not_started(place: Path) -> None:
+    settings = SITES.format(first=80, second=81).replace("[pools.main]", '[pools.main]\npython = "/srv/bin/python"')
+    (place / "sites.toml").write_text(settings.replace(":application", ":none"))
+    code, lines = refused(place, "dev", "sites.toml", "--port", "0", "--no-reloader")
+    message = f"this server runs in {sys.executable}, not in /srv/bin/python; start the gateway beside that"
+    assert (code, f"gateway: python: {message}" in lines) == (100, True)
+
+
 def test_a_first_start_that_fails_ends(place: Path) -> None:
     (place / "shop.py").write_text("async def application(scope, receive, send): ...")
     code, lines = refused(place, "dev", "shop:application", "--port", "0")
