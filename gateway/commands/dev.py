@@ -268,7 +268,11 @@ def _flags(command: Callable[..., int]) -> Callable[..., int]:
                 metavar="/PREFIX=FOLDER",
                 help="further folders to be served (repeatable)",
             ),
-            click.option("--passthrough-errors", is_flag=True, help="let what is raised end the server, for pdb"),
+            click.option(
+                "--passthrough-errors",
+                is_flag=True,
+                help="let what is raised end its thread, or with --no-threaded --no-reloader the server",
+            ),
             click.option("--adhoc", is_flag=True, help="TLS, with a certificate for this run"),
             click.option("--certificate", default="", metavar="FILE", help="TLS: PEM file, as from `gateway devcert`"),
             click.option("--certificate-key", default="", metavar="FILE", help="PEM file of its key"),

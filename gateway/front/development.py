@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -297,16 +298,22 @@ def _serve(application: WSGIApplication, options: Options, sockets: Sequence[tup
     for fd, place in sockets[1:]:
         server = make_server(*place, application, fd=fd, **served)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    run_simple(
-        *sockets[0][1],
-        application,
-        use_reloader=options.use_reloader,
-        extra_files=options.extra_files,
-        exclude_patterns=(*options.exclude_patterns, *_installed()),
-        reloader_interval=options.reloader_interval,  # type: ignore[arg-type]
-        reloader_type=_reloader_type(options.reloader_type),
-        **served,
-    )
+    try:
+        run_simple(
+            *sockets[0][1],
+            application,
+            use_reloader=options.use_reloader,
+            extra_files=options.extra_files,
+            exclude_patterns=(*options.exclude_patterns, *_installed()),
+            reloader_interval=options.reloader_interval,  # type: ignore[arg-type]
+            reloader_type=_reloader_type(options.reloader_type),
+            **served,
+        )
+    except Exception as error:
+        if not options.passthrough_errors or isinstance(error, ConfigError):
+            raise
+        traceback.print_exception(error)
+        sys.exit(_USAGE)
 
 
 def _request_handler(target: str) -> Any:

@@ -394,6 +394,16 @@ def test_a_port_that_is_taken_is_one_clear_line(place: Path) -> None:
         )
 
 
+def test_what_is_raised_may_end_the_server(place: Path) -> None:
+    words = ("--passthrough-errors", "--no-debugger", "--no-threaded", "--no-reloader")
+    with dev(place, "shop:application", "--port", "0", *words) as program:
+        (port,) = program.wait_for(lambda: re.findall(r"^http://127\.0\.0\.1:(\d+)/", program.said, re.MULTILINE))
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            fetch(int(port), "/raise")
+        assert program.wait() == 100
+        assert program.said.endswith("LookupError: what the author sees\n")
+
+
 def test_another_interpreter_is_not_started(place: Path) -> None:
     settings = SITES.format(first=80, second=81).replace("[pools.main]", '[pools.main]\npython = "/srv/bin/python"')
     (place / "sites.toml").write_text(settings.replace(":application", ":none"))
