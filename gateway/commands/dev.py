@@ -16,9 +16,10 @@ from gateway.app.loader import LoadError, call
 from gateway.commands.outcome import USAGE, tell
 from gateway.config import read_settings
 from gateway.flags import publisher_flag
-from gateway.front import development
+from gateway.front import development, share
 from gateway.front.bound import Bound, failing, load
 from gateway.front.development import Options, Place
+from gateway.net.access import closed_at
 from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
 from gateway.process.launch import Identity, IdentityError, become, find_identity
@@ -160,8 +161,8 @@ def _greet(settings: Settings, options: Options, places: Sequence[Place]) -> Non
             click.echo(f"{url:{max(len(url) for url, _ in rows)}}  {name}")
 
 
-def _identity(user: str) -> Identity | None:
-    """Whom to become once the sockets are open. Raises ConfigError."""
+def _identity(user: str, app_dir: str) -> Identity | None:
+    """Whom to become once the sockets are open, who has to reach `app_dir` and the interpreter. Raises ConfigError."""
     if not user:
         return None
     try:
@@ -170,6 +171,12 @@ def _identity(user: str) -> Identity | None:
         raise ConfigError(str(error)) from error
     if os.geteuid() not in (0, identity.uid):
         raise ConfigError(f"--user {user}: only root can become another user; start this as root or leave it out")
+    for path in (os.path.abspath(app_dir), sys.executable, os.path.dirname(os.__file__), str(share.PACKAGE)):
+        if os.geteuid() != identity.uid and (closed := closed_at(path, identity.uid, identity.groups)):
+            raise ConfigError(
+                f"--user {user}: {identity.name} may not enter or read {closed}, where {path} is; "
+                "open it to that user, move it, or name another"
+            )
     return identity
 
 
@@ -187,9 +194,9 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _check_folders(static_files: Mapping[str, str]) -> None:
-    """Raises ConfigError."""
+    """Refuse folders that are not there, but for the bundled one, which nobody has named. Raises ConfigError."""
     for prefix, path in static_files.items():
-        if not os.path.exists(path):
+        if not os.path.exists(path) and path != str(share.folder("static")):
             raise ConfigError(f"{prefix}: there is no folder {path}; create it or name another")
 
 
@@ -306,7 +313,7 @@ def dev(target: str, host: str, port: int | None, **flags: Any) -> int:
     options = _options(flags)
     if pin:
         os.environ["WERKZEUG_DEBUG_PIN"] = _checked_pin(pin)
-    make = functools.partial(_make, site, _identity(user), options)
+    make = functools.partial(_make, site, _identity(user, app_dir), options)
     if development.is_served_by_another():
         return development.run(make, [], options, lambda places: None)
     _check_folders(options.static_files)

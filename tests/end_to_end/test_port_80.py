@@ -157,6 +157,17 @@ def test_only_root_becomes_another(network: Network) -> None:
     )  # fmt: skip
 
 
+def test_what_the_other_user_may_not_read(network: Network) -> None:
+    closed = network.place / "closed"
+    closed.mkdir(mode=0o700)
+    done = network.run([*network.gateway, "dev", "--user", "nobody", "--app-dir", "closed", "shop:application"])
+    assert (done.returncode, done.stderr) == (
+        100,
+        f"gateway: --user nobody: nobody may not enter or read {closed}, where {closed} is; "
+        "open it to that user, move it, or name another\n",
+    )
+
+
 def test_a_capability(network: Network) -> None:
     command = development(network, "sudo setpriv")
     group = command.index("--regid") + 1
