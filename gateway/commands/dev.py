@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 
+_positive = click.FloatRange(0, min_open=True)
+
+
 class _Site:
     """What is served, read anew by each process."""
 
@@ -237,11 +240,7 @@ def _flags(command: Callable[..., int]) -> Callable[..., int]:
                 help="how it sees that: watchdog, where it is installed, or stat",
             ),
             click.option(
-                "--reloader-interval",
-                default=1.0,
-                type=click.FloatRange(0, min_open=True),
-                metavar="SECONDS",
-                help="how often it looks (default: 1)",
+                "--reloader-interval", default=1.0, type=_positive, metavar="SECONDS", help="how often (default: 1)"
             ),
             click.option("--extra-files", multiple=True, metavar="FILE", help="to be watched as well (repeatable)"),
             click.option(
