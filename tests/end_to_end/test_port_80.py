@@ -60,9 +60,9 @@ class Network:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        python, packages = everybodys_copy(place, "click", "jinja2", "markupsafe", "msgspec", "werkzeug")
+        python, self.packages = everybodys_copy(place, "click", "jinja2", "markupsafe", "msgspec", "werkzeug")
         self.gateway = [python, "-m", "gateway"]
-        self.environment = ENVIRONMENT | {"PYTHONPATH": str(packages)}
+        self.environment = ENVIRONMENT | {"PYTHONPATH": str(self.packages)}
         holder = ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec sleep 600"]
         self.holder = Program(holder, place / "network.log")
         self.holder.wait_for(lambda: self.holder.said == "up\n")
@@ -116,7 +116,7 @@ def pool(network: Network) -> Iterator[Settings]:
     bound = {"name": "shop", "app": "shop:application", "bindings": [{"hostname": "shop.example", "port": 80}]}
     user = {"user": "nobody", "app_dir": str(network.place), "python": network.gateway[0], "port_from": "host"}
     settings = Settings(network.place, user | {"max_children": 1, "listen_mode": "0666"}, [bound])
-    with serving(settings):
+    with serving(settings, source=network.packages):  # which the user may read, wherever the checkout lies
         yield settings
 
 
