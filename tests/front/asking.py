@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.front import share
 from tests.end_to_end.running import USER
 from tests.front.responding import Responder
 
@@ -45,3 +46,33 @@ def options(name: str, place: Path, port: int) -> dict[str, Any]:
         "run_directory": str(place),
         "user": USER if name == "nginx" else "",
     }
+
+
+# -- what /sta serves, and what not -----------------------------------------------------------------------------------
+
+BESIDE_STATIC = (
+    "/sta/../gateway/settings.py",
+    "/sta/%2e%2e/gateway/settings.py",
+    "/sta//../../README.md",
+    "/sta/..%2Fgateway/settings.py",
+    "/sta%2F%2E.%2f..%2FREADME.md",
+    "/sta../README.md",
+)
+
+
+def check_static_files(site: Site) -> None:
+    """The front-end serves the bundled files by itself."""
+    before = site.responder.connections
+    status, headers, body = site.get("/sta/style.css")
+    assert (status, headers["content-type"].partition(";")[0]) == (200, "text/css")
+    assert headers["server"].lower().startswith(site.name)
+    assert body == (share.folder("static") / "style.css").read_bytes()
+    assert site.get("/sta/logo.svg")[1]["content-type"] == "image/svg+xml"
+    assert site.get("/sta/none.css")[0] == 404
+    assert site.responder.connections == before
+
+
+def check_not_served(site: Site, path: str) -> None:
+    """Nothing beside those files is served by the front-end."""
+    status, headers, _ = site.get(path)
+    assert status in (400, 404) or headers["content-type"] == "application/json"  # the pool's answer
