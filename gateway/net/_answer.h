@@ -28,9 +28,9 @@ static int hand_over(Answer *self)
         return -1;
     }
     const Request *request = quick->request;
-    self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOOOOON", request->fd, request->environ,
-        request->head_only ? Py_True : Py_False, request->keep_conn ? Py_True : Py_False,
-        PyTuple_GetItem(request->site, 2), request->waited, began_tuple(quick, &request->began));
+    self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOO(OOON)", request->fd,
+        request->head_only ? Py_True : Py_False, PyTuple_GetItem(request->site, 2), request->environ,
+        request->keep_conn ? Py_True : Py_False, request->waited, began_tuple(quick, &request->began));
     if (self->response == NULL || self->text == NULL)
         return self->response == NULL ? -1 : 0;
     PyObject *write = PyObject_CallMethod(self->response, "start_response", "OO", self->text, self->headers);

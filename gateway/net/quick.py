@@ -136,19 +136,10 @@ class QuickWay:
 
     # -- called from C -------------------------------------------------------------------------------------------------
 
-    def go_on_slowly(
-        self,
-        fd: int,
-        environ: dict[str, Any],
-        head_only: bool,
-        keep_conn: bool,
-        label: int,
-        waited: float | None,
-        began: Began | None,
-    ) -> Response:
+    def go_on_slowly(self, fd: int, head_only: bool, label: int, request: _Request) -> Response:
         """Begin the ordinary way of the request that runs."""
-        self._request = environ, keep_conn, waited, began
-        self._conversation = conversation = self._driver.converse(fd, keep_conn)
+        self._request = request
+        self._conversation = conversation = self._driver.converse(fd, request[1])
         conversation.label = label
         return Response(conversation, head_only)
 
