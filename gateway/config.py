@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.app.remedies import file_instead_of_module
 from gateway.declared import read_table, unknown
-from gateway.net.address import InheritedAddress, UnixAddress, parse_address
+from gateway.net.address import InheritedAddress, UnixAddress, parse_address, runtime_directory
 from gateway.parsing import parse
 from gateway.settings import ConfigError, Gateway, Pool, Settings
 from gateway.sites import Sites
@@ -57,37 +57,8 @@ class Loaded:
         return self.of_applications + self.of_files
 
 
-class Source:
-    """Where a master has its settings from, to be read again when it reloads."""
-
-    def __init__(self, target: str, flags: Mapping[str, object], inherited: str) -> None:
-        self._target = target
-        self._flags = flags
-        self._inherited = inherited
-        self._remembered: dict[str, Any] = {}
-        self._known: tuple[str, ...] = ()
-
-    def read(self) -> Loaded:
-        """Read them. Raises ConfigError."""
-        loaded = read_settings(self._target, self._flags, inherited=self._inherited, remembered=self._remembered)
-        self._known = loaded.of_applications
-        return loaded
-
-    def read_again(self) -> tuple[Settings, tuple[str, ...]]:
-        """Read them for a reload; return what can be applied, and what is wrong with the rest.
-
-        Raises ConfigError also for an application that was sound before: it would be left out while it serves.
-        """
-        known = self._known
-        loaded = self.read()
-        if new := [problem for problem in loaded.of_applications if problem not in known]:
-            self._known = known
-            raise ConfigError("\n".join(new))
-        return loaded.settings, loaded.problems
-
-
 def read_settings(
-    target: str, flags: Mapping[str, object], *, inherited: str = "", remembered: dict[str, Any] | None = None
+    target: str, flags: Mapping[str, object], *, inherited: str = "", remembered: dict[str, str] | None = None
 ) -> Loaded:
     """Read what `target` names, a settings file or MODULE:CALLABLE, and put `flags` (settings by name) over it.
 
@@ -139,7 +110,7 @@ def _interpret(
     source: str,
     flags: Mapping[str, object],
     inherited: str,
-    remembered: dict[str, Any] | None = None,
+    remembered: dict[str, str] | None = None,
 ) -> Loaded:
     mistakes: list[str] = []
     problems: list[str] = []
@@ -243,13 +214,6 @@ def _with_listeners(pools: dict[str, Pool], inherited: str, owners: dict[str, st
             "write systemd:NAME here, too"
         )
     return pools
-
-
-def runtime_directory() -> str:
-    """Where sockets are by default: /run/gateway for root, else the user's own runtime directory."""
-    if os.geteuid() == 0:
-        return "/run/gateway"
-    return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
 
 
 def default_listen() -> str:

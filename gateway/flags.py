@@ -29,7 +29,7 @@ publisher_flag = click.option(
 )
 
 
-def settings_flags(command: Callable[..., int]) -> Callable[..., int]:
+def settings_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one flag for each setting of [gateway] and of a pool; their values stay text for `config`."""
     for declared in (Gateway, Pool):
         hints = typing.get_type_hints(declared)
@@ -38,7 +38,7 @@ def settings_flags(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag = "--" + field.name.replace("_", "-")
     text = field.metadata["text"]
     if hint in (bool, bool | None):

@@ -11,13 +11,22 @@ from gateway.settings import ConfigError
 
 
 def parse(path: str) -> dict[str, Any]:
-    """Read a settings file: JSON by its name or its first character, else TOML. Raises ConfigError."""
+    """Read a settings file. Raises ConfigError."""
+    return parse_text(path, read_text(path))
+
+
+def read_text(path: str) -> str:
+    """The text of a settings file. Raises ConfigError."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig")
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def parse_text(path: str, text: str) -> dict[str, Any]:
+    """Parse a settings file: JSON by its name or its first character, else TOML. Raises ConfigError."""
     is_json = path.endswith(".json") or (not path.endswith(".toml") and text.lstrip().startswith("{"))
     raw = _parse_json(path, text) if is_json else _parse_toml(path, text)
     if not isinstance(raw, dict):

@@ -1,29 +1,98 @@
-"""From settings to a running master, and what it is refused, at its start as at each reload."""
+"""From the words of `gateway serve`, or from settings, to what serves them; and what it is refused."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from gateway.config import runtime_directory
+from gateway.net.address import runtime_directory
 from gateway.net.listeners import fd_is_listening
-from gateway.settings import ConfigError, Settings
+from gateway.process.apart import Apart
+from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
 if TYPE_CHECKING:
     from gateway.process.upgrade import HandedOver
 
-Reread = Callable[[], tuple[Settings, Sequence[str]]]
+Reread = Callable[[], tuple[Brief, Sequence[str]]]
 
 
-def supervise(settings: Settings, problems: Sequence[str] = (), reread: Reread | None = None) -> int:
+def serve(words: Sequence[str]) -> int:
+    """Run `gateway serve` with these words; return the exit code.
+
+    The settings are read while this process gets ready to be the master, or the only worker.
+    """
+    handed = handed_over()
+    source = Source(words, inherited_socket(handed))
+    if handed is not None:
+        return go_on(handed, source.read_again)
+    reading = source.begin()
+    from gateway.process import entry  # noqa: F401  (meanwhile)
+
+    outcome = reading.result()
+    if isinstance(outcome, int):
+        return outcome
+    brief, problems = source.take_up(outcome)
+    if outcome["alone"]:
+        return _serve_alone(brief, problems)
+    return supervise(brief, problems, source.read_again)
+
+
+class Source:
+    """Where a master has its settings from, to be read again when it reloads."""
+
+    def __init__(self, words: Sequence[str], inherited: str) -> None:
+        """`words` are those after `gateway serve`."""
+        self._words = list(words)
+        self._inherited = inherited
+        self._memory: dict[str, Any] | None = None
+
+    def begin(self) -> Apart:
+        """Begin to read them, in a child that says itself what is wrong. Raises OSError."""
+        from gateway.commands.outcome import guarded
+
+        return Apart(functools.partial(guarded, self._read))
+
+    def take_up(self, outcome: dict[str, Any]) -> tuple[Brief, Sequence[str]]:
+        """Return what was read, and what is wrong with the rest."""
+        self._memory = outcome["memory"]
+        return brief_from_json(outcome["brief"]), outcome["problems"]
+
+    def read_again(self) -> tuple[Brief, Sequence[str]]:
+        """Read them for a reload. Raises ConfigError and OSError."""
+        outcome = Apart(self._read_or_refuse).result()
+        if isinstance(outcome, int):
+            raise ConfigError(f"the settings could not be read: reading them ended with status {outcome}")
+        if "refused" in outcome:
+            raise ConfigError(outcome["refused"])
+        return self.take_up(outcome)
+
+    def _read_or_refuse(self) -> dict[str, Any] | int:
+        try:
+            return self._read()
+        except ConfigError as error:
+            return {"refused": str(error)}
+
+    def _read(self) -> dict[str, Any] | int:
+        """In the child: read the settings that the words name."""
+        if len(self._words) == 1 and not self._words[0].startswith("-"):
+            from gateway.reading import read
+
+            return read(self._words[0], {}, self._inherited, self._memory)
+        from gateway.commands.group import run
+
+        outcome: dict[str, Any] | int = run(["serve", *self._words], (self._inherited, self._memory))
+        return outcome
+
+
+def supervise(brief: Brief, problems: Sequence[str] = (), reread: Reread | None = None) -> int:
     """Run the master with its pools until it is stopped; return the exit code."""
     from gateway.process import entry
     from gateway.process.upgrade import command_line
 
-    refuse_root(settings)
-    _make_runtime_directory(settings)
-    return entry.serve(settings, problems, reread and _guarded(reread), command=command_line())
+    _make_runtime_directory(brief.settings)
+    return entry.serve(brief, problems, reread, command=command_line())
 
 
 def handed_over() -> HandedOver | None:
@@ -38,7 +107,22 @@ def go_on(handed: HandedOver, reread: Reread | None = None) -> int:
     from gateway.process import entry
     from gateway.process.upgrade import command_line
 
-    return entry.take_over(handed, reread and _guarded(reread), command_line())
+    return entry.take_over(handed, reread, command_line())
+
+
+def _serve_alone(brief: Brief, problems: Sequence[str]) -> int:
+    from gateway import log
+    from gateway.commands.outcome import tell
+    from gateway.process import single
+
+    tell(*problems)
+    name, pool = next(iter(brief.settings.pools.items()))
+    gateway = brief.settings.gateway
+    if gateway.error_log != "stderr":
+        log.open_file(gateway.error_log)
+    log.use_json(gateway.error_log_format == "json")
+    single.settle_in(pool)
+    return single.serve(pool, brief.work(name).read_applications())
 
 
 def inherited_socket(handed: HandedOver | None = None) -> str:
@@ -47,19 +131,6 @@ def inherited_socket(handed: HandedOver | None = None) -> str:
         return "fd:0"
     passed = os.environ.get("LISTEN_PID") == str(os.getpid()) and os.environ.get("LISTEN_FDS", "0") != "0"
     return "systemd" if passed else ""
-
-
-def _guarded(reread: Reread) -> Reread:
-    """A reload is refused what a start is."""
-
-    def read_again() -> tuple[Settings, Sequence[str]]:
-        settings, problems = reread()
-        if not settings.applications:
-            raise ConfigError("\n".join(problems))
-        refuse_root(settings)
-        return settings, problems
-
-    return read_again
 
 
 def refuse_root(settings: Settings) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -280,3 +281,40 @@ def application_from_json(data: dict[str, Any]) -> Application:
 
 def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What the workers of a pool run. The master, which may be root, passes it on as the texts that it is."""
+
+    applications: str = "[]"  # JSON, as `to_json` gives it
+    elsewhere: str = "{}"  # JSON: hosts of other pools, by what these are called
+    count: int = 0  # of applications
+    hosts: tuple[str, ...] = ("",)  # that the scoreboard counts apart, as their bindings are written
+
+    def read_applications(self) -> tuple[Application, ...]:
+        """What `applications` says."""
+        return tuple(map(application_from_json, json.loads(self.applications)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brief:
+    """Settings as the master has them: without applications, of which it has the `works` of each pool."""
+
+    settings: Settings
+    works: dict[str, Work] = dataclasses.field(default_factory=dict)
+
+    def work(self, pool: str) -> Work:
+        """What the workers of a pool run."""
+        return self.works.get(pool, Work())
+
+
+def brief_from_json(data: dict[str, Any]) -> Brief:
+    """Read a brief that `to_json` wrote."""
+    works = {name: work_from_json(work) for name, work in data["works"].items()}
+    return Brief(settings=settings_from_json(data["settings"]), works=works)
+
+
+def work_from_json(data: dict[str, Any]) -> Work:
+    """Read the work of a pool that `to_json` wrote."""
+    return Work(**_with_tuples(data))

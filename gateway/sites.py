@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gateway.declared import unknown
-from gateway.parsing import parse
+from gateway.parsing import parse_text, read_text
 from gateway.settings import Application, ConfigError, Pool, Settings
 from gateway.tables import Owners, check_authorizer, check_listener, check_numbers, check_total, pool_tables, sound
 
@@ -19,7 +19,7 @@ _TABLES = ("pools", "applications")
 class Sites:
     """The settings of the main file, to which included files are added one after the other."""
 
-    def __init__(self, main: Settings, addresses: dict[str, str], owners: Owners, remembered: dict[str, Any]) -> None:
+    def __init__(self, main: Settings, addresses: dict[str, str], owners: Owners, remembered: dict[str, str]) -> None:
         """`addresses` and `owners` are taken by the main file; for `remembered` see `config.read_settings`."""
         self.problems: list[str] = []
         self._settings = main
@@ -32,16 +32,16 @@ class Sites:
     def read(self) -> Settings:
         """Add every file that one of the main file's patterns fits, in the order of the names. Raises ConfigError."""
         for path in dict.fromkeys(path for pattern in self._main.included for path in _matches(pattern)):
-            mistakes: list[str] = []
+            text = ""
             try:
-                raw = parse(path)
+                text = read_text(path)
+                mistakes = self._add(path, parse_text(path, text))
             except ConfigError as error:
                 mistakes = [str(error)]
-            else:
-                mistakes = self._add(path, raw)
+            before = self._remembered.get(path)
             if not mistakes:
-                self._remembered[path] = raw
-            elif path in self._remembered and not self._add(path, self._remembered[path]):
+                self._remembered[path] = text
+            elif before is not None and not self._add(path, parse_text(path, before)):
                 mistakes.append(f"{path}: what it said before stays in force")
             self.problems += mistakes
         return self._settings

@@ -25,7 +25,7 @@ from gateway.net.address import Address, UnixAddress, parse_address
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners
 from gateway.process.launch import Identity, IdentityError, StepError, find_identity, launch
 from gateway.process.replace import replace_process
-from gateway.settings import ConfigError, Gateway, Pool, Settings
+from gateway.settings import Brief, ConfigError, Gateway, Pool, Settings
 
 USAGE, SYSTEM = 100, 111
 _FIRST_LOOK = 0.1  # seconds; a program that cannot run has ended by then
@@ -168,7 +168,8 @@ def _check_unsupervised(order: Order) -> None:
 
 def _supervise(order: Order, argv: Sequence[str], identity: Identity | None) -> int:
     """Be the master of one pool, whose workers are the program's processes."""
-    from gateway.config import default_control, runtime_directory
+    from gateway.config import default_control
+    from gateway.net.address import runtime_directory
     from gateway.process import entry
     from gateway.process.program import Program, ProgramRunner
 
@@ -181,7 +182,7 @@ def _supervise(order: Order, argv: Sequence[str], identity: Identity | None) -> 
         os.makedirs(runtime_directory(), 0o755, exist_ok=True)  # /run is empty after each start of the machine
     name = os.path.basename((order.argv or order.command.split())[0])
     settings = Settings(gateway=Gateway(control=control, pid_file=order.pid_file), pools={name: pool})
-    return entry.serve(settings, make_runner=functools.partial(ProgramRunner, program=program))
+    return entry.serve(Brief(settings=settings), make_runner=functools.partial(ProgramRunner, program=program))
 
 
 def _kill_signal(order: Order) -> int:

@@ -35,7 +35,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dump": {"settings"},
     "metrics": set(),
 }
-COMMANDS = {"__init__", "__main__", "commands", "asking", "flags", "serving", "spawn", "statustable", "watching"}
+COMMANDS = {
+    "__init__", "__main__", "commands", "asking", "flags", "reading", "serving", "spawn", "statustable", "watching",
+}  # fmt: skip
 
 # The publisher is loaded where an application names one, and only there.
 WITH_WERKZEUG = PACKAGE / "app" / "publisher"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.config import Loaded, Source, read_settings
-from gateway.settings import ConfigError
+from gateway.config import Loaded, read_settings
+from gateway.reading import read
+from gateway.settings import Brief, ConfigError, Work, brief_from_json
 
 MAIN = """include = ["sites/*.toml"]
 [gateway]
@@ -139,33 +142,60 @@ def test_include_has_to_be_a_list_of_texts(tmp_path: Path) -> None:
         load(tmp_path, {}, MAIN.replace('["sites/*.toml"]', "[1]"))
 
 
-def reread(source: Source, folder: Path, files: dict[str, str], main: str = MAIN) -> tuple[Any, tuple[str, ...]]:
-    write(folder, files, main)
-    return source.read_again()
+class Master:
+    """Reads its settings again and again, as `serving.Source` does."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._memory: dict[str, Any] | None = None
+
+    def read(self) -> tuple[Brief, tuple[str, ...]]:
+        outcome = json.loads(json.dumps(read(self._path, {}, "", self._memory)))
+        self._memory = outcome["memory"]
+        return brief_from_json(outcome["brief"]), tuple(outcome["problems"])
+
+    def read_changed(self, folder: Path, files: dict[str, str], main: str = MAIN) -> tuple[Brief, tuple[str, ...]]:
+        write(folder, files, main)
+        return self.read()
+
+
+@pytest.fixture(autouse=True)
+def not_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root would have to name users."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
 def test_a_site_that_breaks_goes_on_as_it_was(tmp_path: Path) -> None:
-    source = Source(write(tmp_path, {"a.toml": site("shop"), "b.toml": site("blog")}), {}, "")
-    before = source.read().settings
-    assert reread(source, tmp_path, {"a.toml": "[pools.shop"})[0] == before
-    settings, said = reread(source, tmp_path, {"a.toml": "[pools.shop"})
-    assert settings == before
+    master = Master(write(tmp_path, {"a.toml": site("shop"), "b.toml": site("blog")}))
+    before, _ = master.read()
+    assert master.read_changed(tmp_path, {"a.toml": "[pools.shop"})[0] == before
+    brief, said = master.read_changed(tmp_path, {"a.toml": "[pools.shop"})
+    assert brief == before
     assert [problem.replace(f"{tmp_path}/", "") for problem in said] == [
         "sites/a.toml:1: is no TOML: Expected ']' at the end of a table declaration",
         "sites/a.toml: what it said before stays in force",
     ]
     (tmp_path / "sites" / "a.toml").unlink()
-    settings, said = source.read_again()
-    assert (list(settings.pools), said) == (["main", "blog"], ())
+    brief, said = master.read()
+    assert (list(brief.settings.pools), said) == (["main", "blog"], ())
 
 
 def test_an_application_that_breaks_refuses_a_reload_but_one_that_was_broken_does_not(tmp_path: Path) -> None:
     broken = MAIN + application("other", pool="nowhere")
-    source = Source(write(tmp_path, {}, broken), {}, "")
-    known = source.read().problems
+    master = Master(write(tmp_path, {}, broken))
+    known = master.read()[1]
     assert len(known) == 1
-    assert source.read_again()[1] == known
+    assert master.read()[1] == known
     for _ in range(2):
         with pytest.raises(ConfigError, match='application "third"'):
-            reread(source, tmp_path, {}, broken + application("third", pool="nowhere"))
-    assert reread(source, tmp_path, {}, broken)[1] == known
+            master.read_changed(tmp_path, {}, broken + application("third", pool="nowhere"))
+    assert master.read_changed(tmp_path, {}, broken)[1] == known
+
+
+def test_the_master_is_told_of_applications_no_more_than_it_has_to_know(tmp_path: Path) -> None:
+    brief, _ = Master(write(tmp_path, {"a.toml": site("shop")})).read()
+    assert brief.settings.applications == ()
+    assert (brief.work("shop").count, brief.work("shop").hosts) == (1, ("", "shop.example"))
+    assert [found.name for found in brief.work("main").read_applications()] == ["home"]
+    assert json.loads(brief.work("main").elsewhere) == {"the pool shop": ["shop.example"]}
+    assert brief.work("nowhere") == Work()

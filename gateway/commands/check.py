@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from gateway.app.brief import brief
 from gateway.commands.outcome import USAGE, tell
 from gateway.config import read_settings
 from gateway.flags import given, publisher_flag, settings_flags
@@ -33,7 +34,7 @@ def check(target: str, dump: bool, **flags: Any) -> int:
 
     tell(*loaded.problems)
     refuse_root(loaded.settings)
-    mistakes = start.check(loaded.settings)
+    mistakes = start.check(brief(loaded.settings))
     tell(*mistakes)
     if mistakes or loaded.problems:
         return USAGE

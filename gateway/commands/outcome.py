@@ -2,12 +2,55 @@
 
 from __future__ import annotations
 
-import click
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.net.control import ControlError
+from gateway.net.listeners import ListenError
+from gateway.settings import ConfigError
 
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
+
+Given = TypeVar("Given")
 
 
 def tell(*messages: str) -> None:
     """Print each message; what follows its first line, a traceback of the application, stays as it is."""
     for message in messages:
-        click.echo(f"gateway: {message.rstrip()}", err=True)
+        print(f"gateway: {message.rstrip()}", file=sys.stderr)
+
+
+def guarded(command: Callable[[], Given]) -> Given | int:
+    """Run a command; where it fails say why, in one line, and return the exit code for that."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ConfigError as error:
+        tell(*str(error).splitlines())
+        return USAGE
+    except ListenError as error:
+        tell(str(error))
+        return error.exit_code
+    except ControlError as error:
+        tell(str(error))
+        return SYSTEM
+    except BrokenPipeError:
+        # Whoever read the output has left, as in `gateway status | head`; nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return SYSTEM
+    except OSError as error:
+        tell(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+        return SYSTEM
+    except Exception:
+        return _our_bug()
+
+
+def _our_bug() -> int:
+    import traceback
+
+    traceback.print_exc()
+    tell("this is a bug of gateway; please report it with the lines above")
+    return OUR_BUG

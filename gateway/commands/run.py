@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from gateway.app.brief import brief
 from gateway.commands.outcome import USAGE, tell
 from gateway.config import script_settings
 from gateway.flags import given, settings_flags
 from gateway.net.listeners import ListenError
-from gateway.serving import go_on, handed_over, inherited_socket, supervise
+from gateway.serving import go_on, handed_over, inherited_socket, refuse_root, supervise
 from gateway.settings import ConfigError
 
 
@@ -37,7 +38,8 @@ def run(script: str, arguments: tuple[str, ...], **flags: Any) -> int:
     if "max_children" in own or "listen" in own:
         if arguments:
             raise ConfigError(f"{script} is given no arguments by a pool; leave out {' '.join(arguments)}")
-        return supervise(settings)
+        refuse_root(settings)
+        return supervise(brief(settings))
     from gateway.compat.script import run_script
 
     names = (script, os.path.abspath(script))  # in tracebacks: it may be run in another folder

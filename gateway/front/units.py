@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from gateway.config import default_control, runtime_directory
+from gateway.config import default_control
 from gateway.front.writing import Writing, template_of, word
+from gateway.net.address import runtime_directory
 from gateway.settings import ConfigError, Pool, Settings
 
 _CONTROL = "/run/gateway/control.sock"

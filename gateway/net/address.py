@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import socket
 from dataclasses import dataclass
@@ -110,3 +111,10 @@ def resolve(host: str, port: int) -> TcpAddress:
     if not 0 < port <= 65535:
         raise ValueError(f"({host!r}, {port}): a port is a number from 1 to 65535")
     return TcpAddress(ip, port)
+
+
+def runtime_directory() -> str:
+    """Where sockets are by default: /run/gateway for root, else the user's own runtime directory."""
+    if os.geteuid() == 0:
+        return "/run/gateway"
+    return os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"

@@ -26,7 +26,7 @@ from gateway.process.launch import Identity, launch
 from gateway.process.output import Former, PoolLogs
 from gateway.process.policy import NEVER
 from gateway.process.start import open_pool_listeners, pool_identity
-from gateway.settings import Pool, Settings
+from gateway.settings import Gateway, Pool
 
 _MODULE = "gateway.console.main"
 _WHERE_PACKAGES_ARE = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # web.py, for one
@@ -71,7 +71,12 @@ class Console:
     """The console of a master, if its settings have `status_listen`; else nothing that ends when it is told to."""
 
     def __init__(
-        self, settings: Settings, loop: Loop, status: Callable[[], dict[str, Any]], handed: State | None = None
+        self,
+        gateway: Gateway,
+        first: Pool,
+        loop: Loop,
+        status: Callable[[], dict[str, Any]],
+        handed: State | None = None,
     ) -> None:
         """Find its user and open its listeners. Raises ConfigError and ListenError."""
         self._loop = loop
@@ -80,7 +85,7 @@ class Console:
         self._delay = _FIRST_DELAY
         self._start_at = NEVER
         self._ending = False
-        self._pool = _as_pool(settings)
+        self._pool = _as_pool(gateway, first)
         self._identity: Identity | None = None
         self._listeners: tuple[Listener, ...] = ()
         if self._pool.listen:
@@ -251,9 +256,8 @@ class Console:
         self._delay = min(2 * self._delay, _LONGEST_DELAY)
 
 
-def _as_pool(settings: Settings) -> Pool:
+def _as_pool(gateway: Gateway, first: Pool) -> Pool:
     """The console's user and listeners as those of a pool; what is not set is the first pool's."""
-    gateway, first = settings.gateway, next(iter(settings.pools.values()))
     return Pool(
         listen=(gateway.status_listen,) if gateway.status_listen else (),
         listen_mode=gateway.status_listen_mode,

@@ -12,11 +12,11 @@ from gateway.process.reloading import Reread
 from gateway.process.runner import MakeRunner
 from gateway.process.supervisor import Master
 from gateway.process.upgrade import HandedOver
-from gateway.settings import ConfigError, Settings, settings_from_json
+from gateway.settings import Brief, ConfigError, brief_from_json
 
 
 def serve(
-    settings: Settings,
+    brief: Brief,
     problems: Sequence[str] = (),
     reread: Reread | None = None,
     *,
@@ -29,24 +29,25 @@ def serve(
     to `take_over`; without, there is none.
     Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
     """
+    gateway = brief.settings.gateway
     with contextlib.ExitStack() as resources:
-        if settings.gateway.error_log != "stderr":
-            log.open_file(settings.gateway.error_log)
-        log.use_json(settings.gateway.error_log_format == "json")
+        if gateway.error_log != "stderr":
+            log.open_file(gateway.error_log)
+        log.use_json(gateway.error_log_format == "json")
         for problem in problems:
             log.line(problem, log.Level.ERROR)
-        master = Master(settings, resources, reread, make_runner=make_runner, command=command)
+        master = Master(brief, resources, reread, make_runner=make_runner, command=command)
         return master.run()
 
 
 def take_over(handed: HandedOver, reread: Reread | None, command: Sequence[str]) -> int:
     """Run the master that goes on with what was handed over, as `serve` does. Raises ConfigError."""
-    settings = settings_from_json(handed.state["settings"])
-    log.use_json(settings.gateway.error_log_format == "json")
+    brief = brief_from_json(handed.state["brief"])
+    log.use_json(brief.settings.gateway.error_log_format == "json")
     resources = contextlib.ExitStack()
     if handed.rehearsal and reread is not None and (problems := reread()[1]):
         raise ConfigError("\n".join(problems))
-    master = Master(settings, resources, reread, command=command, handed=handed.state)
+    master = Master(brief, resources, reread, command=command, handed=handed.state)
     if handed.rehearsal:
         upgrade.end_rehearsal()
     with resources:

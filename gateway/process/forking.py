@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from gateway.app.brief import brief
 from gateway.process import signals, worker, zygote
 from gateway.process.launch import Identity
 from gateway.process.pool import PoolRunner
@@ -53,7 +54,7 @@ def serve(name: str, pool: Pool, load: worker.Load) -> bool:
         return Order.DRAIN
 
     with contextlib.ExitStack() as resources:
-        Master(settings, resources, make_runner=make_runner, order=order).run()
+        Master(brief(settings), resources, make_runner=make_runner, order=order).run()
     return ended_by[-1:] == [signal.SIGHUP]
 
 

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import log
-from gateway.app.bindings import elsewhere, hosts_of_pools
 from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import ListenError
 from gateway.process.policy import NEVER
 from gateway.process.setup import Setup, Setups
-from gateway.settings import ConfigError, Gateway, Settings
+from gateway.settings import Brief, ConfigError, Gateway, Settings
 
-Reread = Callable[[], tuple[Settings, Sequence[str]]]  # settings and problems as of now; raises ConfigError
+Reread = Callable[[], tuple[Brief, Sequence[str]]]  # settings and problems as of now; raises ConfigError
 _WITH_A_START = (
     "control", "pid_file", "error_log",
     "status_listen", "status_listen_mode", "status_listen_allowed_clients", "status_user",
@@ -30,19 +29,19 @@ class Changes:
     `problems`: what the pools of included files ask for and cannot have. Those stay as they are, or out.
     """
 
-    settings: Settings
+    brief: Brief
     changed: dict[str, Setup] = field(default_factory=dict)
     added: dict[str, Setups] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def set_up(settings: Settings) -> dict[str, Setups]:
+def set_up(brief: Brief) -> dict[str, Setups]:
     """Set up the pools of a start, without those of included files that cannot be had, which are logged.
 
     Raises ConfigError, ListenError and OSError.
     """
-    changes = work_out(settings, {}, "")
+    changes = work_out(brief, {}, "")
     for problem in changes.problems:
         log.line(problem, log.Level.ERROR)
     if not changes.added:
@@ -50,13 +49,13 @@ def set_up(settings: Settings) -> dict[str, Setups]:
     return changes.added
 
 
-def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, only_changed: bool = False) -> Changes:
+def work_out(brief: Brief, running: Mapping[str, Setups], name: str, *, only_changed: bool = False) -> Changes:
     """Set up the pool called `name`, or all for "", or those of which the settings say something new.
 
     Raises ConfigError, ListenError and OSError.
     """
-    changes = Changes(settings)
-    hosts = hosts_of_pools(settings)
+    changes = Changes(brief)
+    settings = brief.settings
     try:
         for pool in dict.fromkeys([*running, *settings.pools]):
             if name not in ("", pool):
@@ -68,11 +67,9 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
                 _check_user(settings, pool)
                 _check_addresses(settings, pool, running)
                 if pool not in running:
-                    changes.added[pool] = Setups(
-                        pool, settings.pools[pool], settings.of_pool(pool), elsewhere(hosts, pool)
-                    )
-                elif not only_changed or _is_changed(settings, pool, running[pool]):
-                    changes.changed[pool] = _prepare(settings, pool, running[pool], elsewhere(hosts, pool))
+                    changes.added[pool] = Setups(pool, settings.pools[pool], brief.work(pool))
+                elif not only_changed or _is_changed(brief, pool, running[pool]):
+                    changes.changed[pool] = _prepare(brief, pool, running[pool])
     except BaseException:
         for setups in changes.added.values():
             setups.close()
@@ -85,7 +82,7 @@ def work_out(settings: Settings, running: Mapping[str, Setups], name: str, *, on
 @contextlib.contextmanager
 def _apart(changes: Changes, pool: str, running: Setups | None) -> Iterator[None]:
     """Let what an included file asks for and cannot have cost that file alone; what the main one asks for is raised."""
-    settings = changes.settings
+    settings = changes.brief.settings
     try:
         yield
     except (ConfigError, ListenError, OSError) as error:
@@ -117,16 +114,18 @@ def _check_addresses(settings: Settings, pool: str, running: Mapping[str, Setups
                 )
 
 
-def _is_changed(settings: Settings, pool: str, running: Setups) -> bool:
-    made_from = running.current
-    return (settings.pools[pool], settings.of_pool(pool)) != (made_from.pool, made_from.applications)
+def _is_changed(brief: Brief, pool: str, running: Setups) -> bool:
+    """Where applications of other pools answer is told with the next reload of this one."""
+    pool_settings, work, made_from = brief.settings.pools[pool], brief.work(pool), running.current
+    return (pool_settings, work.applications) != (made_from.pool, made_from.work.applications)
 
 
-def _prepare(settings: Settings, pool: str, running: Setups, others: Mapping[str, list[str]]) -> Setup:
+def _prepare(brief: Brief, pool: str, running: Setups) -> Setup:
     """The workers of two generations hand connections on to each other: they have to speak the same."""
-    if settings.pools[pool].protocol != running.current.pool.protocol:
+    wanted = brief.settings.pools[pool]
+    if wanted.protocol != running.current.pool.protocol:
         raise ConfigError("protocol cannot be changed while the pool runs: stop gateway and start it")
-    return running.prepare(settings.pools[pool], settings.of_pool(pool), others)
+    return running.prepare(wanted, brief.work(pool))
 
 
 def name_what_waits(old: Gateway, new: Gateway) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from gateway import log
-from gateway.app.bindings import labels
 from gateway.net.accesslog import open_log
 from gateway.net.address import InheritedAddress
 from gateway.net.handover import Keep, State
@@ -19,41 +18,39 @@ from gateway.process.launch import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity, socket_file
 from gateway.process.task import Task
-from gateway.settings import Application, ConfigError, Pool, application_from_json, pool_from_json, to_json
+from gateway.settings import ConfigError, Pool, Work, pool_from_json, to_json, work_from_json
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A pool's settings, with what they name: user, applications, listeners."""
+    """A pool's settings and work, with what they name: user, listeners."""
 
     pool: Pool
-    applications: tuple[Application, ...]
+    work: Work
     identity: Identity | None
     listeners: tuple[Listener, ...]
-    elsewhere: Mapping[str, list[str]] = field(default_factory=dict)  # see `Task`
 
     @property
     def loads(self) -> int:
         """How many callables its zygote loads."""
-        return len(self.applications) + bool(self.pool.authorizer)
+        return self.work.count + bool(self.pool.authorizer)
 
     def scoreboard(self) -> Scoreboard:
         """Make the scoreboard of a generation. Raises OSError."""
-        return Scoreboard(self.pool.threads, list(labels(self.applications)))
+        return Scoreboard(self.pool.threads, self.work.hosts)
 
     def task(self, name: str, board: Scoreboard, kept: KeptQueue, slowlog: int) -> Task:
         """What a zygote of the pool called `name` gets; `slowlog` is a descriptor, or -1."""
         return Task(
             name,
             self.pool,
-            self.applications,
+            self.work,
             os.getpid(),
             listeners=tuple(listener.socket.fileno() for listener in self.listeners),
             kept=(kept.giving.fileno(), kept.taking.fileno()),
             scoreboard=board.fd,
             hosts=board.layout.hosts,
             slowlog=slowlog,
-            elsewhere=dict(self.elsewhere),
         )
 
 
@@ -64,21 +61,20 @@ class Setups:
         self,
         name: str,
         pool: Pool,
-        applications: tuple[Application, ...],
-        elsewhere: Mapping[str, list[str]],
+        work: Work,
         handed: State | None = None,
     ) -> None:
-        """`elsewhere` as in `Task`; `handed` is what another master has opened. Raises ConfigError and ListenError."""
+        """`handed` is what another master has opened. Raises ConfigError and ListenError."""
         self._name = name
         self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
         self._planned: dict[int, Setup] = {}  # by generation
         self.closed = False
         self.start: Start = execute  # of its zygotes
         if handed is not None:
-            self._take_over(pool, applications, handed)
+            self._take_over(pool, work, handed)
             return
         try:
-            self.current = self.prepare(pool, applications, elsewhere)
+            self.current = self.prepare(pool, work)
         except BaseException:
             self.close()
             raise
@@ -86,31 +82,30 @@ class Setups:
     def hand_over(self, keep: Keep) -> State:
         """What the master that goes on needs, beside the pool's name."""
         opened = {key: [listener.hand_over(keep) for listener in found] for key, found in self._opened.items()}
-        pool, applications = to_json(self.current.pool), to_json(self.current.applications)
-        return {"pool": pool, "applications": applications, "opened": opened, "closed": self.closed}
+        pool, work = to_json(self.current.pool), to_json(self.current.work)
+        return {"pool": pool, "work": work, "opened": opened, "closed": self.closed}
 
     @classmethod
     def take_over(cls, name: str, state: State) -> Setups:
         """Go on with what was handed over. Raises ConfigError."""
-        applications = tuple(map(application_from_json, state["applications"]))
-        return cls(name, pool_from_json(state["pool"]), applications, {}, state)
+        return cls(name, pool_from_json(state["pool"]), work_from_json(state["work"]), state)
 
-    def _take_over(self, pool: Pool, applications: tuple[Application, ...], state: State) -> None:
+    def _take_over(self, pool: Pool, work: Work, state: State) -> None:
         self.closed = state["closed"]
         for address, rows in state["opened"].items():
             self._opened[address] = tuple(Listener.take_over(*row) for row in rows)
         identity = pool_identity(pool)
         listeners = () if self.closed else open_pool_listeners(pool, identity, self._opened)
-        self.current = Setup(pool, applications, identity, listeners)
+        self.current = Setup(pool, work, identity, listeners)
 
-    def prepare(self, pool: Pool, applications: tuple[Application, ...], elsewhere: Mapping[str, list[str]]) -> Setup:
+    def prepare(self, pool: Pool, work: Work) -> Setup:
         """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
         if 2 * pool.max_children > SLOTS:  # during a reload there are so many
             raise ConfigError(f"max_children: a pool has at most {SLOTS // 2} workers")
         if pool.access_log:
             _try_to_open("access_log", pool.access_log)
         identity = pool_identity(pool)
-        return Setup(pool, applications, identity, open_pool_listeners(pool, identity, self._opened), elsewhere)
+        return Setup(pool, work, identity, open_pool_listeners(pool, identity, self._opened))
 
     def plan(self, generation: int, setup: Setup | None) -> None:
         """A reload was asked for, and `generation` will hold it."""

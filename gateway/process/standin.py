@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from gateway.process.launch import Identity
 from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Scoreboard
 from gateway.process.task import Task
-from gateway.settings import Application, Binding
+from gateway.settings import Application, Binding, Work, to_json
 
 _APPLICATION = Application(name="stand-in", app="gateway.app.standin:application", bindings=(Binding(),))
 
@@ -84,4 +85,4 @@ def _without_application(task: Task) -> Task:
         reload_on_change=False,
         rlimits={},
     )
-    return dataclasses.replace(task, pool=pool, applications=(_APPLICATION,))
+    return dataclasses.replace(task, pool=pool, work=Work(applications=json.dumps([to_json(_APPLICATION)]), count=1))

@@ -15,14 +15,15 @@ from gateway.net.listeners import Listener, ListenError, SocketFile, open_listen
 from gateway.process.handles import BOOT, BadMessage, Zygote, receive
 from gateway.process.launch import Identity, IdentityError, find_identity
 from gateway.process.task import Task
-from gateway.settings import ConfigError, Pool, Settings
+from gateway.settings import Brief, ConfigError, Pool
 
 EXIT_OK, EXIT_SETTINGS = 0, 100
 
 
-def check(settings: Settings) -> list[str]:
+def check(brief: Brief) -> list[str]:
     """Import every application as the pools would, and return one message (with traceback) for each that fails."""
     messages: list[str] = []
+    settings = brief.settings
     for name, pool in settings.pools.items():
         try:
             identity = pool_identity(pool)
@@ -33,7 +34,7 @@ def check(settings: Settings) -> list[str]:
         except OSError as error:
             messages.append(settings.named(name, f"{error.filename}: {error.strerror}"))
         else:
-            messages += _check_pool(Task(name, pool, settings.of_pool(name), os.getpid()), identity)
+            messages += _check_pool(Task(name, pool, brief.work(name), os.getpid()), identity)
     return messages
 
 

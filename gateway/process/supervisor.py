@@ -8,7 +8,6 @@ and USR2 reload, USR1 opens the log files anew (PHP-FPM's meanings); TTIN and TT
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import os
 import selectors
@@ -36,7 +35,7 @@ from gateway.process.setup import Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
 from gateway.process.triggers import Triggers
 from gateway.process.upgrade import Upgrades
-from gateway.settings import ConfigError, Settings, to_json
+from gateway.settings import Brief, ConfigError, to_json
 
 _COMMANDS = "status, reload, upgrade, reopen-logs, stop, quit"
 
@@ -46,7 +45,7 @@ class Master:
 
     def __init__(
         self,
-        settings: Settings,
+        brief: Brief,
         resources: contextlib.ExitStack,
         reread: Reread | None = None,
         *,
@@ -58,7 +57,8 @@ class Master:
         self._selector = resources.enter_context(selectors.DefaultSelector())
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._started = time.time()
-        self._settings = settings
+        settings = brief.settings.gateway
+        self._brief = brief
         self._reread = reread
         self._make_runner = make_runner
         self._order = order
@@ -83,18 +83,18 @@ class Master:
         if handed is not None:
             self._take_over(handed)
         else:
-            self._pools += [self._runner(name, setups) for name, setups in set_up(settings).items()]
+            self._pools += [self._runner(name, setups) for name, setups in set_up(brief).items()]
         self._announcer = Announcer(self._notifier, [pool.name for pool in self._pools], handed and handed["announcer"])
-        running = dataclasses.replace(settings, pools={pool.name: pool.setups.current.pool for pool in self._pools})
-        self._console = Console(running, self, self._status, handed and handed["console"])
+        first = self._pools[0].setups.current.pool
+        self._console = Console(settings, first, self, self._status, handed and handed["console"])
         resources.callback(self._console.close)
-        if settings.gateway.control:
-            self._callers = Callers(settings.gateway.control, self, self._obey, handed and handed["callers"])
+        if settings.control:
+            self._callers = Callers(settings.control, self, self._obey, handed and handed["callers"])
             resources.callback(self._callers.close)
-        if settings.gateway.pid_file:
-            resources.callback(remove, settings.gateway.pid_file)
+        if settings.pid_file:
+            resources.callback(remove, settings.pid_file)
             if handed is None:
-                write_pid(settings.gateway.pid_file)
+                write_pid(settings.pid_file)
 
     def run(self) -> int:
         """Serve until every pool has ended."""
@@ -199,14 +199,14 @@ class Master:
             self._drain_at = None
             for pool in self._pools:
                 pool.drain()
-        for name, path in list(self._triggers.look(self._pools, self._settings)):
+        for name, path in list(self._triggers.look(self._pools, self._brief.settings)):
             where = f"pool {name}: " if name else ""
             log.line(f"{where}{path} has changed: reloading")
             self._reload(lambda answer: None, name, only_changed=not name)
 
     def _ceiling(self, pool: Runner) -> int:
         """How many workers process_max leaves to a pool."""
-        if not (process_max := self._settings.gateway.process_max):
+        if not (process_max := self._brief.settings.gateway.process_max):
             return policy.NEVER
         return process_max - sum(other.policy.wanted for other in self._pools if other is not pool)
 
@@ -230,7 +230,7 @@ class Master:
     def _reopen_logs(self) -> dict[str, Any]:
         """Open every log file anew by its name; return what to answer to whoever has asked for it."""
         errors = [f"pool {pool.name}: {reason}" for pool in self._pools if (reason := pool.reopen_logs())]
-        path = self._settings.gateway.error_log
+        path = self._brief.settings.gateway.error_log
         try:
             if path != "stderr":
                 log.open_file(path)
@@ -249,7 +249,7 @@ class Master:
 
     def _drain(self) -> None:
         """Stop gracefully after `drain_delay`, in which whoever asks learns of it; the second time, now."""
-        self._drain_at = time.monotonic() + (0 if self._stopping else self._settings.gateway.drain_delay)
+        self._drain_at = time.monotonic() + (0 if self._stopping else self._brief.settings.gateway.drain_delay)
         self._stopping = True
         self._announcer.stopping()
 
@@ -283,7 +283,7 @@ class Master:
 
     def _hand_over(self, keep: Keep) -> State:
         return {
-            "settings": to_json(self._settings),
+            "brief": to_json(self._brief),
             "started": self._started,
             "judged": self._judged,
             "lines_lost": self._lost(),
@@ -335,16 +335,16 @@ class Master:
         outcome is known."""
         running = {pool.name: pool for pool in self._pools if not pool.leaving}
         problems: Sequence[str] = ()
-        settings = self._settings
+        brief = self._brief
         try:
             if self._reread is not None and any(map(_is_running, self._pools)):
-                settings, problems = self._reread()
-            if name not in ("", *running, *settings.pools):
+                brief, problems = self._reread()
+            if name not in ("", *running, *brief.settings.pools):
                 raise ConfigError(
                     "\n".join([*problems, f"no pool is called {name!r}; there are: {', '.join(running)}"])
                 )
             setups = {n: pool.setups for n, pool in running.items()}
-            changes = work_out(settings, setups, str(name), only_changed=only_changed)
+            changes = work_out(brief, setups, str(name), only_changed=only_changed)
             problems = [*problems, *changes.problems]
         except (ConfigError, ListenError, OSError) as error:
             log.lines(f"reload refused: {error}", log.Level.ERROR)
@@ -358,9 +358,9 @@ class Master:
 
     def _apply(self, changes: Changes, running: Mapping[str, Runner], reload: Reload) -> None:
         """Make the changes: new pools start, those that are gone end, the others load anew."""
-        name_what_waits(self._settings.gateway, changes.settings.gateway)
-        log.use_json(changes.settings.gateway.error_log_format == "json")
-        self._settings = changes.settings
+        name_what_waits(self._brief.settings.gateway, changes.brief.settings.gateway)
+        log.use_json(changes.brief.settings.gateway.error_log_format == "json")
+        self._brief = changes.brief
         if not reload.waiting:
             reload.answer()  # nothing that a pool is made from has changed, or can
             return

@@ -1,12 +1,12 @@
-"""What the master hands a zygote, as JSON on its standard input: the pool, its applications, inherited descriptors."""
+"""What the master hands a zygote, as JSON on its standard input: the pool, its work, inherited descriptors."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import IO
 
-from gateway.settings import Application, Pool, application_from_json, pool_from_json, to_json
+from gateway.settings import Pool, Work, pool_from_json, to_json, work_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +15,13 @@ class Task:
 
     name: str
     pool: Pool
-    applications: tuple[Application, ...]
+    work: Work
     master: int
     listeners: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     scoreboard: int = -1
     hosts: int = 1  # that the scoreboard counts apart
     slowlog: int = -1  # also where it is the error log
-    elsewhere: dict[str, list[str]] = field(default_factory=dict)  # hosts of other pools, by what these are called
     relayed: bool = False  # standard output and error lead to the master, which stamps what comes
 
     @property
@@ -38,6 +37,5 @@ class Task:
     def read(cls, file: IO[bytes]) -> Task:
         """Read what `write` wrote."""
         data = json.load(file)
-        applications = tuple(application_from_json(item) for item in data["applications"])
         fds = {key: tuple(data[key]) for key in ("listeners", "kept")}
-        return cls(**{**data, **fds, "pool": pool_from_json(data["pool"]), "applications": applications})
+        return cls(**{**data, **fds, "pool": pool_from_json(data["pool"]), "work": work_from_json(data["work"])})

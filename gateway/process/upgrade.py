@@ -35,7 +35,7 @@ from gateway.settings import ConfigError
 
 # Another one wherever this code cannot go on with what older code hands over: the document, the layout of a scoreboard,
 # or what goes over a worker's channel, the console's, or the pool's kept queue has changed.
-FORMAT = 2
+FORMAT = 3
 _VARIABLE = "GATEWAY_UPGRADE"
 _PATIENCE = 60  # seconds for a rehearsal
 _AT_ONCE = 16_384  # bytes

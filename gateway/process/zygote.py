@@ -107,7 +107,7 @@ def _watch_sources() -> Sources:
 
 def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure]]:
     return build(
-        task.applications,
+        task.work.read_applications(),
         errors=errors,
         log=log.line,
         port_from=task.pool.port_from,
@@ -116,7 +116,7 @@ def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure
         files=Files(task.pool.x_accel, task.pool.x_sendfile),
         multithread=task.pool.threads > 1,
         authorizer=task.pool.authorizer,
-        elsewhere=task.elsewhere,
+        elsewhere=json.loads(task.work.elsewhere),
         pool=task.name,
     )
 
@@ -190,7 +190,8 @@ def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
         if sources is not None:
             from gateway.process.sources import imported_files
 
-            sources.note(filter(None, [*imported_files(), *(application.script for application in task.applications)]))
+            scripts = [application.script for application in task.work.read_applications()]
+            sources.note(filter(None, [*imported_files(), *scripts]))
         theirs.send(report)
         os._exit(0)
     theirs.close()

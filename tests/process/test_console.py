@@ -19,7 +19,7 @@ from gateway.process import console
 from gateway.process.console import Console
 from gateway.process.handles import Source
 from gateway.process.policy import NEVER
-from gateway.settings import ConfigError, Gateway, Pool, Settings
+from gateway.settings import ConfigError, Gateway, Pool
 from tests.end_to_end.running import short_place
 
 STATUS: dict[str, Any] = {"version": "1.2.3", "pid": 1, "started": 0.0, "pools": []}
@@ -62,16 +62,16 @@ def place() -> Iterator[Path]:
         yield place
 
 
-def settings(place: Path, **more: Any) -> Settings:
+def make(place: Path, loop: Turning, **more: Any) -> Console:
     user = "root" if os.geteuid() == 0 else ""
     gateway = Gateway(status_listen=f"{place}/status.sock", **more)
-    return Settings(gateway=gateway, pools={"main": Pool(user=user, listen=("/x",))})
+    return Console(gateway, Pool(user=user), loop, lambda: STATUS)
 
 
 @contextlib.contextmanager
 def started(place: Path) -> Iterator[tuple[Console, Turning]]:
     loop = Turning()
-    running = Console(settings(place), loop, lambda: STATUS)
+    running = make(place, loop)
     running.start()
     try:
         yield running, loop
@@ -92,7 +92,7 @@ def ready(running: Console) -> list[int]:
 
 def test_without_an_address_there_is_none_and_it_ends_at_once() -> None:
     loop = Turning()
-    none = Console(Settings(pools={"main": Pool(listen=("/x",))}), loop, lambda: STATUS)
+    none = Console(Gateway(), Pool(), loop, lambda: STATUS)
     none.start()
     assert (processes(none), none.deadline, none.ended) == ([], NEVER, False)
     none.end()
@@ -101,7 +101,7 @@ def test_without_an_address_there_is_none_and_it_ends_at_once() -> None:
 
 def test_mistakes_are_named(place: Path) -> None:
     with pytest.raises(ConfigError, match="user 'nobody-of-this-name' does not exist"):
-        Console(settings(place, status_user="nobody-of-this-name"), Turning(), lambda: STATUS)
+        make(place, Turning(), status_user="nobody-of-this-name")
 
 
 def test_one_that_dies_is_started_again_later_each_time(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

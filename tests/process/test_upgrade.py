@@ -127,7 +127,7 @@ def test_an_unknown_format_is_refused(variable: Callable[[int, Any], None]) -> N
 def test_another_layout_is_another_format() -> None:
     """Old workers go on writing theirs: whoever changes it writes a higher FORMAT here, and what the layout is now."""
     layout = Layout(threads=3, hosts=2)
-    assert (upgrade.FORMAT, layout.row, layout.slot, layout.start(1)) == (2, 1360, 4096, 794624)
+    assert (upgrade.FORMAT, layout.row, layout.slot, layout.start(1)) == (3, 1360, 4096, 794624)
     assert (scoreboard._WORDS, scoreboard._COUNTERS_START, len(scoreboard.BOUNDS)) == (14, 1024, 15)
     assert scoreboard._ACCEPTED == 2
 

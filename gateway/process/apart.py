@@ -1,0 +1,69 @@
+"""Work that is done in a child, with whose end goes whatever it has imported and had in memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from gateway.process import signals
+from gateway.process.prctl import die_with
+
+_AT_ONCE = 65_536  # bytes
+_FAILED = 101
+
+
+class Apart:
+    """A child that works from the moment this is made."""
+
+    def __init__(self, work: Callable[[], dict[str, Any] | int]) -> None:
+        """`work` gives what JSON can write, or an exit code where it has said already what is wrong. Raises OSError."""
+        reading, writing = os.pipe()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(reading)
+            _be_child(work, parent, writing)
+        os.close(writing)
+        self._reading = reading
+
+    def result(self) -> dict[str, Any] | int:
+        """Wait for its end, and give what `work` gave."""
+        with open(self._reading, "rb", buffering=_AT_ONCE) as file:
+            answer = file.read()
+        try:
+            _, status = os.waitpid(self._pid, 0)
+            code = os.waitstatus_to_exitcode(status)
+        except ChildProcessError:  # SIGCHLD is ignored here: nobody is told how a child ended
+            code = _FAILED
+        if answer:
+            given: dict[str, Any] = json.loads(answer)
+            return given
+        return code
+
+
+def _be_child(work: Callable[[], dict[str, Any] | int], parent: int, writing: int) -> NoReturn:
+    code = _FAILED
+    try:
+        die_with(parent)
+        signal.set_wakeup_fd(-1)
+        for number in signals.CAUGHT:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        given = work()
+        if isinstance(given, int):
+            code = given
+        else:
+            with open(writing, "wb") as file:
+                file.write(json.dumps(given).encode())
+            code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        try:
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
