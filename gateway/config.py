@@ -4,11 +4,9 @@ flags, to one `Settings`: every mistake is one line that names the file, the pla
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from gateway.app.remedies import file_instead_of_module
 from gateway.declared import read_table, unknown
 from gateway.net.address import InheritedAddress, UnixAddress, parse_address, runtime_directory
 from gateway.parsing import parse
+from gateway.record import Record, fields, replace
 from gateway.settings import ConfigError, Gateway, Pool, Settings
 from gateway.sites import Sites
 from gateway.tables import (
@@ -36,15 +35,13 @@ _TABLES = ("include", "gateway", "pools", "applications")
 _EVERYTHING = {"hostname": "*", "port": "*"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Provider:
+class _Provider(Record):
     """Where the application server of a JSON file with `provider` listened. Bindings name the port that clients see."""
 
     port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Record):
     """Settings that can be served, and one message for each application, or included file, that had to be left out."""
 
     settings: Settings
@@ -117,7 +114,7 @@ def _interpret(
     report = _reporter(mistakes, source)
     gateway, pools = _tables(raw, report)
     pools = _with_flags(pools, flags, mistakes.append)
-    gateway = dataclasses.replace(gateway, **_flag_values(Gateway, flags, mistakes.append))
+    gateway = replace(gateway, **_flag_values(Gateway, flags, mistakes.append))
     addresses: dict[str, str] = {}
     check_console(gateway, addresses, report)
     pools = _with_listeners(pools, inherited if "listen" not in flags else "", addresses, report)
@@ -131,12 +128,12 @@ def _interpret(
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     control = gateway.control.removeprefix("unix:") or default_control(next(iter(pools.values())).listen[0])
-    gateway = dataclasses.replace(gateway, control=control)
+    gateway = replace(gateway, control=control)
     main = Settings(gateway=gateway, pools=pools, applications=own, source=source)
     if not patterns:
         return Loaded(main, tuple(problems))
     folder = os.path.dirname(source)
-    main = dataclasses.replace(main, included=tuple(os.path.join(folder, pattern) for pattern in patterns))
+    main = replace(main, included=tuple(os.path.join(folder, pattern) for pattern in patterns))
     sites = Sites(main, addresses, owners, {} if remembered is None else remembered)
     settings = _without_idle_pool(sites.read(), raw)
     if not settings.applications and not (problems or sites.problems):
@@ -156,7 +153,7 @@ def _without_idle_pool(settings: Settings, raw: dict[str, Any]) -> Settings:
     """Without the pool that nobody has declared, where every application has another."""
     if raw.get("pools") or not settings.applications or settings.of_pool("main"):
         return settings
-    return dataclasses.replace(settings, pools={n: pool for n, pool in settings.pools.items() if n != "main"})
+    return replace(settings, pools={n: pool for n, pool in settings.pools.items() if n != "main"})
 
 
 def _reporter(messages: list[str], source: str) -> Report:
@@ -176,8 +173,8 @@ def _tables(raw: dict[str, Any], report: Report) -> tuple[Gateway, dict[str, Poo
     return gateway, pools
 
 
-def _flag_values(declared: type, flags: Mapping[str, object], report: Report) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(declared)}
+def _flag_values(declared: type[Record], flags: Mapping[str, object], report: Report) -> dict[str, Any]:
+    names = {field.name for field in fields(declared)}
     return read_table(declared, {name: flags[name] for name in flags if name in names}, "--", report)
 
 
@@ -191,7 +188,7 @@ def _with_flags(pools: dict[str, Pool], flags: Mapping[str, object], report: Rep
         return pools
     ((name, pool),) = pools.items()
     env = pool.env | values.pop("env", {})
-    return {name: dataclasses.replace(pool, env=env, **values)}
+    return {name: replace(pool, env=env, **values)}
 
 
 def _with_listeners(pools: dict[str, Pool], inherited: str, owners: dict[str, str], report: Report) -> dict[str, Pool]:
@@ -199,7 +196,7 @@ def _with_listeners(pools: dict[str, Pool], inherited: str, owners: dict[str, st
         ((name, pool),) = pools.items()
         by_name = inherited == "systemd" and any(text.startswith("systemd:") for text in pool.listen)
         listen = (inherited,) if inherited and not by_name else pool.listen or (default_listen(),)
-        pools = {name: dataclasses.replace(pool, listen=listen)}
+        pools = {name: replace(pool, listen=listen)}
     for name, pool in pools.items():
         if not pool.listen:
             report(

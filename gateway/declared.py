@@ -4,7 +4,6 @@ wrong with it is said in the operator's words; and the reference page of all set
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import functools
 import ipaddress
@@ -19,6 +18,7 @@ import msgspec
 
 from gateway.app.accessformat import compile_format
 from gateway.net.address import InheritedAddress, UnixAddress, parse_address
+from gateway.record import MISSING, Field, Record, fields
 from gateway.settings import Application, Binding, Gateway, Pool
 
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -40,8 +40,8 @@ _RLIMIT = "RLIMIT_"
 _HAVE_THEIR_OWN = {"nofile": "rlimit_files", "core": "rlimit_core"}
 
 
-def read_table(declared: type, raw: object, place: str, report: Callable[[str], None]) -> dict[str, Any]:
-    """Convert one table of a file to the types of the dataclass `declared`; return the values that are right.
+def read_table(declared: type[Record], raw: object, place: str, report: Callable[[str], None]) -> dict[str, Any]:
+    """Convert one table of a file to the types of the record `declared`; return the values that are right.
 
     `place` is where the table stands ("pools.main"), or "--" for flags, whose values may be text. Each mistake goes to
     `report` as one message.
@@ -49,16 +49,16 @@ def read_table(declared: type, raw: object, place: str, report: Callable[[str], 
     if not isinstance(raw, dict):
         report(f"{place} is {_kind(raw)}; write a table of settings")
         return {}
-    fields = {field.name: field for field in dataclasses.fields(declared)}
+    known = {field.name: field for field in fields(declared)}
     values = {}
     for key, value in raw.items():
-        if key not in fields:
-            report(unknown(key, place, fields))
+        if key not in known:
+            report(unknown(key, place, known))
             continue
         try:
-            values[key] = _value(declared, fields[key], value, strict=place != "--")
+            values[key] = _value(declared, known[key], value, strict=place != "--")
         except ValueError as error:
-            report(_dotted(place, key, value, fields) or f"{_at(place, key)}: {error}")
+            report(_dotted(place, key, value, known) or f"{_at(place, key)}: {error}")
     return values
 
 
@@ -78,7 +78,7 @@ def unknown(key: str, place: str, known: Iterable[str]) -> str:
     """The message for a setting that does not exist, with the table that has one of this name or the nearest name."""
     names = list(known)
     for table, declared in (("[gateway]", Gateway), ("[pools.NAME]", Pool), ("[[applications]]", Application)):
-        if key in {field.name for field in dataclasses.fields(declared)}:
+        if key in {field.name for field in fields(declared)}:
             return f"{_at(place, key)} stands in the wrong place; it belongs in {table}"
     near = _nearest(key, names)
     return f"{_at(place, key)} is unknown; " + (f"did you mean {near}?" if near else f"there are: {', '.join(names)}")
@@ -101,11 +101,11 @@ def _kind(value: object) -> str:
 
 
 @functools.cache
-def _hints(declared: type) -> dict[str, Any]:
+def _hints(declared: type[Record]) -> dict[str, Any]:
     return typing.get_type_hints(declared)
 
 
-def _value(declared: type, field: dataclasses.Field[Any], raw: Any, *, strict: bool) -> Any:
+def _value(declared: type[Record], field: Field, raw: Any, *, strict: bool) -> Any:
     hint = _hints(declared)[field.name]
     if field.metadata.get("rlimit"):
         raw = {key: _limit(value) for key, value in raw.items()} if isinstance(raw, dict) else _limit(raw)
@@ -153,7 +153,7 @@ def _shown(raw: Any) -> str:
     return f"{_written(raw)} is {_kind(raw)}" if isinstance(raw, (int, float)) else f"this is {_kind(raw)}"
 
 
-def expected(field: dataclasses.Field[Any], hint: Any) -> str:
+def expected(field: Field, hint: Any) -> str:
     """Say in words what may be written for a setting."""
     if choices := choices_of(field, hint):
         return "one of: " + ", ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in choices)
@@ -167,20 +167,20 @@ def expected(field: dataclasses.Field[Any], hint: Any) -> str:
     return "a table of names and texts" if hint == dict[str, str] else "a table"
 
 
-def choices_of(field: dataclasses.Field[Any], hint: Any) -> tuple[Any, ...]:
+def choices_of(field: Field, hint: Any) -> tuple[Any, ...]:
     """The only values that a setting may have; empty when there are no such."""
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return tuple(member.value for member in hint)
     return tuple(field.metadata.get("choices", ()))
 
 
-def default_of(field: dataclasses.Field[Any]) -> str:
+def default_of(field: Field) -> str:
     """The default as it would be written in a file; "" where there is none to show."""
     default = field.default.value if isinstance(field.default, enum.Enum) else field.default
-    return _written(default) if default and default is not dataclasses.MISSING else ""
+    return _written(default) if default and default is not MISSING else ""
 
 
-def _example(field: dataclasses.Field[Any]) -> str:
+def _example(field: Field) -> str:
     default = default_of(field)
     return f", as in {default}" if default else ""
 
@@ -191,7 +191,7 @@ def _written(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _check(value: Any, field: dataclasses.Field[Any]) -> None:
+def _check(value: Any, field: Field) -> None:
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         raise ValueError(f"{_written(value)} is none of its values; write one of: {', '.join(map(_written, choices))}")
@@ -209,7 +209,7 @@ def _check(value: Any, field: dataclasses.Field[Any]) -> None:
     _check_meaning(value, field)
 
 
-def _check_meaning(value: Any, field: dataclasses.Field[Any]) -> None:
+def _check_meaning(value: Any, field: Field) -> None:
     """What the type of a few settings does not say."""
     if field.metadata.get("address"):
         for address in value:
@@ -246,7 +246,7 @@ def _check_status_listen(text: str) -> None:
         raise ValueError('"systemd" takes the sockets of every pool as well; write the one that is meant, systemd:NAME')
 
 
-def _check_limits(value: Any, field: dataclasses.Field[Any]) -> None:
+def _check_limits(value: Any, field: Field) -> None:
     limits = value if isinstance(value, dict) else {field.name: value}
     known = sorted(name.removeprefix(_RLIMIT).lower() for name in dir(resource) if name.startswith(_RLIMIT))
     for name, limit in limits.items():
@@ -309,11 +309,11 @@ def document() -> str:
     columns = "| setting | write | default | meaning |\n| --- | --- | --- | --- |\n"
     for declared, title in _TABLES:
         parts.append(f"\n## {title}\n\n{declared.__doc__}\n\n{columns}")
-        parts += [_row(field, _hints(declared)[field.name]) for field in dataclasses.fields(declared)]
+        parts += [_row(field, _hints(declared)[field.name]) for field in fields(declared)]
     return "".join(parts)
 
 
-def _row(field: dataclasses.Field[Any], hint: Any) -> str:
+def _row(field: Field, hint: Any) -> str:
     default = f"`{default_of(field)}`" if default_of(field) else ""
     shown = "none: has to be given" if field.name in _NOT_EMPTY else default
     least = field.metadata.get("at_least")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from gateway.record import Record, as_dict
 from gateway.settings import Settings
 
 MASK = "***"
@@ -31,13 +31,12 @@ def toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _settings(declared: Any) -> Iterator[str]:
-    for field in dataclasses.fields(declared):
-        value = getattr(declared, field.name)
-        if field.name in _MASKED:
+def _settings(declared: Record) -> Iterator[str]:
+    for name, value in as_dict(declared).items():
+        if name in _MASKED:
             value = {key: _masked(key, item) for key, item in value.items()}
         if value is not None:
-            yield f"{field.name} = {_value(value)}"
+            yield f"{name} = {_value(value)}"
 
 
 def _masked(key: str, value: Any) -> Any:
@@ -57,8 +56,8 @@ def _key(name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Record):
+        value = as_dict(value)
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, Mapping):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from gateway.declared import choices_of, default_of
+from gateway.record import Field, fields
 from gateway.settings import ConfigError, Gateway, Pool
 
 _TABLES = (dict[str, str], dict[str, int])
@@ -33,12 +33,12 @@ def settings_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one flag for each setting of [gateway] and of a pool; their values stay text for `config`."""
     for declared in (Gateway, Pool):
         hints = typing.get_type_hints(declared)
-        for field in reversed(dataclasses.fields(declared)):
+        for field in reversed(fields(declared)):
             command = _option(field, hints[field.name])(command)
     return command
 
 
-def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _option(field: Field, hint: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     flag = "--" + field.name.replace("_", "-")
     text = field.metadata["text"]
     if hint in (bool, bool | None):
@@ -52,7 +52,7 @@ def _option(field: dataclasses.Field[Any], hint: Any) -> Callable[[Callable[...,
     return click.option(flag, field.name, multiple=several, metavar=_metavar(field, hint), help=text)
 
 
-def _metavar(field: dataclasses.Field[Any], hint: Any) -> str:
+def _metavar(field: Field, hint: Any) -> str:
     if choices := choices_of(field, hint):
         return "|".join(map(str, choices))
     if field.metadata.get("address"):

@@ -1,14 +1,14 @@
-"""Every setting, declared once: name, type, default and text. Plain frozen dataclasses on the standard library alone,
+"""Every setting, declared once: name, type, default and text. Plain frozen records on the standard library alone,
 because a worker reads its part of them too; `config.py` reads files and flags into them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
-from dataclasses import dataclass
 from typing import Any
+
+from gateway.record import Record, as_dict, field
 
 
 def setting(default: Any, text: str, **more: Any) -> Any:
@@ -17,12 +17,12 @@ def setting(default: Any, text: str, **more: Any) -> Any:
     `more`: `at_least` and `at_most` (numbers), `unit` ("seconds", "bytes"), `choices` (strings), `address` (True: the
     value is one that `net.address` reads), `rlimit` (True: a resource limit, -1 where it is "unlimited").
     """
-    return dataclasses.field(default=default, metadata={"text": text, **more})
+    return field(default=default, text=text, **more)
 
 
 def table(factory: Any, text: str, **more: Any) -> Any:
     """Declare a setting whose default is a new empty table; `more` as for `setting`."""
-    return dataclasses.field(default_factory=factory, metadata={"text": text, **more})
+    return field(factory=factory, text=text, **more)
 
 
 class ProcessManager(enum.Enum):
@@ -33,8 +33,7 @@ class ProcessManager(enum.Enum):
     ONDEMAND = "ondemand"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binding:
+class Binding(Record):
     """Where an application answers: a host name, a port and a path prefix."""
 
     hostname: str = setting("*", 'a host name, "*.example.com" for those below one, or "*" for any')
@@ -42,8 +41,7 @@ class Binding:
     path: str = setting("", "the path prefix that becomes SCRIPT_NAME")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Application:
+class Application(Record):
     """One application: where its code is, where it answers, and what it is given."""
 
     name: str = setting("", "the name used in messages")
@@ -64,8 +62,7 @@ class Application:
     settings: dict[str, Any] = table(dict, "handed to `className` as settings=…")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pool:
+class Pool(Record):
     """One pool of workers: a user, listeners, limits."""
 
     listen: tuple[str, ...] = setting(
@@ -200,8 +197,7 @@ class Pool:
         return min(self.start_servers or (self.min_spare_servers + self.max_spare_servers) // 2, self.max_children)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
+class Gateway(Record):
     """What concerns the master alone."""
 
     control: str = setting(
@@ -222,8 +218,7 @@ class Gateway:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Record):
     """A whole settings file."""
 
     gateway: Gateway = table(Gateway, "the master")
@@ -231,7 +226,7 @@ class Settings:
     applications: tuple[Application, ...] = setting((), "applications")
     source: str = ""  # the file they came from, for messages; "" for flags alone
     included: tuple[str, ...] = ()  # patterns of the files that it includes
-    files: dict[str, str] = dataclasses.field(default_factory=dict)  # the included file of each pool that is from one
+    files: dict[str, str] = field(factory=dict)  # the included file of each pool that is from one
 
     def named(self, pool: str, message: object) -> str:
         """A message about a pool, with its name and the file that declares it."""
@@ -251,8 +246,8 @@ def to_json(value: Any) -> Any:
     """Turn settings into what `json` can write; `settings_from_json` and those for their parts read it back."""
     if isinstance(value, Binding):
         return [value.hostname, value.port, value.path]  # of which there may be ten thousand
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Record):
+        return {name: to_json(item) for name, item in as_dict(value).items()}
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
     if isinstance(value, dict):
@@ -283,8 +278,7 @@ def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Record):
     """What the workers of a pool run. The master, which may be root, passes it on as the texts that it is."""
 
     applications: str = "[]"  # JSON, as `to_json` gives it
@@ -297,12 +291,11 @@ class Work:
         return tuple(map(application_from_json, json.loads(self.applications)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Brief:
+class Brief(Record):
     """Settings as the master has them: without applications, of which it has the `works` of each pool."""
 
     settings: Settings
-    works: dict[str, Work] = dataclasses.field(default_factory=dict)
+    works: dict[str, Work] = field(factory=dict)
 
     def work(self, pool: str) -> Work:
         """What the workers of a pool run."""

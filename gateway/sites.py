@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import os
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Any
 
 from gateway.declared import unknown
 from gateway.parsing import parse_text, read_text
+from gateway.record import replace
 from gateway.settings import Application, ConfigError, Pool, Settings
 from gateway.tables import Owners, check_authorizer, check_listener, check_numbers, check_total, pool_tables, sound
 
@@ -73,7 +73,7 @@ class Sites:
         if not mistakes:
             self._addresses, self._owners = addresses, owners
             self._files |= dict.fromkeys(pools, path)
-            self._settings = dataclasses.replace(
+            self._settings = replace(
                 self._settings,
                 pools=self._settings.pools | pools,
                 files=self._settings.files | dict.fromkeys(pools, path),

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gateway.record import fields
 from gateway.settings import Gateway, Pool
 from gateway.statustable import in_use, lines
 from tests.end_to_end.running import alive
@@ -178,7 +179,7 @@ def test_help_and_version(place: Path) -> None:
     assert "Commands:" in bare.stderr
     page = gateway("serve", "--help", cwd=place)
     assert page.returncode == 0
-    for field in (*Pool.__dataclass_fields__, *Gateway.__dataclass_fields__):
+    for field in (field.name for field in (*fields(Pool), *fields(Gateway))):
         assert f"--{field.replace('_', '-')}" in page.stdout
 
 

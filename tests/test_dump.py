@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from gateway.__main__ import main
 from gateway.config import read_settings
 from gateway.dump import toml
-from gateway.settings import Settings
+from gateway.record import fields
+from gateway.settings import Pool, Settings
 
 FILE = r"""
 [pools.main]
@@ -58,7 +58,7 @@ def test_reading_the_dump_gives_the_same_settings(tmp_path: Path) -> None:
 def test_everything_is_there_in_the_order_of_the_declarations(tmp_path: Path) -> None:
     settings = read(tmp_path, FILE)
     main = toml(settings).split("[pools.main]\n")[1].split("\n\n")[0]
-    expected = [field.name for field in dataclasses.fields(settings.pools["main"])]
+    expected = [field.name for field in fields(Pool)]
     assert [line.partition(" = ")[0] for line in main.splitlines()] == expected
     assert 'pm = "ondemand"' in main
     assert "max_children = 4" in main

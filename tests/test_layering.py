@@ -15,24 +15,25 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gateway"
 MODULES = sorted(p for p in PACKAGE.rglob("*.py"))
 
-WORKER = {"protocol", "app", "net", "process", "settings", "log"}
+WORKER = {"protocol", "app", "net", "process", "record", "settings", "log"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "settings": set(),
+    "record": set(),
+    "settings": {"record"},
     "log": set(),
-    "protocol": {"protocol"},
-    "app": {"app", "protocol", "settings"},
-    "net": {"net", "protocol", "app", "settings", "log"},
+    "protocol": {"protocol", "record"},
+    "app": {"app", "protocol", "record", "settings"},
+    "net": {"net", "protocol", "app", "record", "settings", "log"},
     "process": WORKER,
-    "front": {"front", "net", "app", "protocol", "settings", "config", "log"},
+    "front": {"front", "net", "app", "protocol", "record", "settings", "config", "log"},
     "console": {"console", "metrics", "net", "app", "protocol", "settings", "log"},
     "compat": {"compat", "front.development"} | WORKER,
     "publisher": {"app.publisher"},
-    "declared": {"settings", "net.address", "app.accessformat"},
+    "declared": {"record", "settings", "net.address", "app.accessformat"},
     "parsing": {"settings"},
     "tables": {"declared", "settings", "net.address", "app.bindings"},
-    "sites": {"declared", "parsing", "settings", "tables"},
-    "config": {"config", "declared", "parsing", "settings", "sites", "tables", "net.address", "app.remedies"},
-    "dump": {"settings"},
+    "sites": {"declared", "parsing", "record", "settings", "tables"},
+    "config": {"config", "declared", "parsing", "record", "settings", "sites", "tables", "net.address", "app.remedies"},
+    "dump": {"record", "settings"},
     "metrics": set(),
 }
 COMMANDS = {

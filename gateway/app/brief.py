@@ -4,10 +4,10 @@ thousands, no more than it has to know itself.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 from gateway.app.bindings import elsewhere, hosts_of_pools, labels
+from gateway.record import replace
 from gateway.settings import Brief, Settings, Work, to_json
 
 
@@ -23,4 +23,4 @@ def brief(settings: Settings) -> Brief:
             count=len(applications),
             hosts=tuple(labels(applications)),
         )
-    return Brief(settings=dataclasses.replace(settings, applications=()), works=works)
+    return Brief(settings=replace(settings, applications=()), works=works)

@@ -24,6 +24,7 @@ from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
 from gateway.process.launch import Identity, IdentityError, become, find_identity
 from gateway.process.start import working_directory
+from gateway.record import replace
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class _Site:
         for application in chosen:
             working_directory(loaded.settings.pools[application.pool])
         tell(*loaded.problems)
-        self.settings = dataclasses.replace(loaded.settings, applications=chosen)
+        self.settings = replace(loaded.settings, applications=chosen)
         return self.settings
 
     def _on_port(self, application: Application) -> Application:
         if not self._any_port:
             return application
-        bindings = tuple(dataclasses.replace(binding, port="*") for binding in application.bindings)
-        return dataclasses.replace(application, bindings=bindings)
+        bindings = tuple(replace(binding, port="*") for binding in application.bindings)
+        return replace(application, bindings=bindings)
 
     def files(self) -> tuple[str, ...]:
         """The settings files that were read, for the reloader to watch."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from gateway.app.bindings import canonical_path
@@ -14,6 +13,7 @@ from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, name_of
 from gateway.net import cgi
 from gateway.net.address import parse_address, resolve
 from gateway.net.listeners import fd_is_listening
+from gateway.record import replace
 from gateway.settings import Binding, ConfigError, Pool, ProcessManager
 
 _THREADS = 10  # at most, where the script sets no lower maxThreads: as many as web.py's own server has

@@ -10,7 +10,6 @@ import functools
 import importlib
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 from gateway import log
@@ -21,6 +20,7 @@ from gateway.compat import flupserver
 from gateway.compat.serving import FCGI_SOCKET, Served, by_cgi, by_hand, is_spawned, name_of, on_socket
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
+from gateway.record import replace
 from gateway.settings import ConfigError, Pool, Settings
 
 _BEFORE_THE_SCRIPT = {  # settings of what the process is when it imports the application

@@ -11,7 +11,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gateway import log
@@ -22,13 +21,13 @@ from gateway.app.exchange import Disconnected
 from gateway.app.files import Files
 from gateway.net import cgi
 from gateway.net.listeners import fd_is_listening
+from gateway.record import Record
 from gateway.settings import Binding, ConfigError, Pool
 
 FCGI_SOCKET = ("fd:0",)  # FastCGI 1.0 §2.2, FCGI_LISTENSOCK_FILENO
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
+class Served(Record):
     """An application and how it is to be served."""
 
     application: Any

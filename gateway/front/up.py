@@ -7,7 +7,6 @@ the front-end start in a private directory, and the URL is printed once it truly
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import http.client
 import os
 import queue
@@ -30,6 +29,7 @@ from gateway.front.render import render
 from gateway.front.unprivileged import Identity, choose_identity
 from gateway.net import probe
 from gateway.net.control import ControlError, call
+from gateway.record import replace
 from gateway.settings import ConfigError, Settings
 
 SYSTEM = 111
@@ -237,13 +237,13 @@ def _pool(site: _Site, directory: str, identity: Identity) -> tuple[list[str], S
     pools = site.settings.pools
     if len(pools) == 1:
         ((name, pool),) = pools.items()
-        pools = {name: dataclasses.replace(pool, listen=(f"{directory}/gateway.sock",))}
+        pools = {name: replace(pool, listen=(f"{directory}/gateway.sock",))}
         command += ["--listen", f"{directory}/gateway.sock"]
         if site.app_dir:
             command += ["--app-dir", site.app_dir]
         if identity.user and not pool.user:
             command += ["--user", identity.user]
-    return command, dataclasses.replace(site.settings, pools=pools)
+    return command, replace(site.settings, pools=pools)
 
 
 def _front(name: str, program: str, site: _Site, served: Settings, directory: str, identity: Identity) -> list[str]:

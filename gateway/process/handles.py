@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 import os
@@ -24,6 +23,7 @@ from gateway.process.launch import Identity, launch
 from gateway.process.limits import bound
 from gateway.process.scoreboard import Activity, Counts, Scoreboard
 from gateway.process.task import Task
+from gateway.record import replace
 from gateway.settings import Pool
 
 BOOT = str(Path(__file__).with_name("boot.py"))
@@ -132,7 +132,7 @@ class Zygote:
         """Start it. `output` is where all that it writes goes, to be relayed by the master; without one, to the
         master's own standard error. Raises OSError or subprocess.SubprocessError.
         """
-        task = dataclasses.replace(task, relayed=output is not None)
+        task = replace(task, relayed=output is not None)
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, anonymous_file("task") as file:
             task.write(file)

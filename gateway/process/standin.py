@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from gateway.process.launch import Identity
 from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Scoreboard
 from gateway.process.task import Task
+from gateway.record import replace
 from gateway.settings import Application, Binding, Work, to_json
 
 _APPLICATION = Application(name="stand-in", app="gateway.app.standin:application", bindings=(Binding(),))
@@ -74,7 +74,7 @@ class StandIn:
 
 def _without_application(task: Task) -> Task:
     """The pool's task without anything that is the application's: it may be what keeps the workers from starting."""
-    pool = dataclasses.replace(
+    pool = replace(
         task.pool,
         on_worker_start="",
         authorizer="",
@@ -85,4 +85,4 @@ def _without_application(task: Task) -> Task:
         reload_on_change=False,
         rlimits={},
     )
-    return dataclasses.replace(task, pool=pool, work=Work(applications=json.dumps([to_json(_APPLICATION)]), count=1))
+    return replace(task, pool=pool, work=Work(applications=json.dumps([to_json(_APPLICATION)]), count=1))

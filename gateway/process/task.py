@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import IO
 
+from gateway.record import Record
 from gateway.settings import Pool, Work, pool_from_json, to_json, work_from_json
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Record):
     """A zygote's work. Numbers are file descriptors that the zygote inherits; -1 and empty in a mere check."""
 
     name: str

@@ -16,7 +16,6 @@ what must not be forked starts over like that: it execs, which ends threads and 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import gc
 import json
@@ -39,6 +38,7 @@ from gateway.process.patience import in_time
 from gateway.process.prctl import die_with, set_dumpable, set_name
 from gateway.process.scoreboard import row_type
 from gateway.process.task import Task
+from gateway.record import replace
 
 if TYPE_CHECKING:
     from gateway.process.sources import Sources
@@ -169,7 +169,7 @@ def _is_unsafe(census: Census, pool: str) -> bool:
 def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoReturn:
     """Become a zygote without preload, by exec: the same process and channel, and nothing of the application."""
     with anonymous_file("task") as file:
-        dataclasses.replace(task, pool=dataclasses.replace(task.pool, preload=False)).write(file)
+        replace(task, pool=replace(task.pool, preload=False)).write(file)
         file.seek(0)
         os.dup2(file.fileno(), 0)
     _let_inherit(task, channel_fd, True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from gateway.app.flup import Server, server_class
 from gateway.compat import flupserver
 from gateway.compat.flupserver import pool_of
 from gateway.compat.serving import Served
+from gateway.record import fields
 from gateway.settings import Binding, ConfigError, Pool, ProcessManager
 from tests.app.memory import answering
 
@@ -26,7 +26,7 @@ def changed(pool: Pool) -> dict[str, Any]:
     usual = Pool(clear_env=False, max_body=0)
     return {
         field.name: getattr(pool, field.name)
-        for field in dataclasses.fields(Pool)
+        for field in fields(Pool)
         if getattr(pool, field.name) != getattr(usual, field.name)
     }
 

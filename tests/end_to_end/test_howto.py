@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import subprocess
 import sys
@@ -13,13 +12,14 @@ from pathlib import Path
 import pytest
 
 from gateway.config import read_settings
+from gateway.record import fields
 from gateway.settings import Application, Gateway, Pool
 from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, ROOT, USER, Settings, front, serving
 from tests.waiting import free_port, wait_until
 
 GUIDES = {path.stem: path.read_text() for path in sorted((ROOT / "docs" / "howto").glob("*.md"))}
-DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in dataclasses.fields(kind)} | {"include"}
+DECLARED = {field.name for kind in (Pool, Gateway, Application) for field in fields(kind)} | {"include"}
 APPLICATION = """
 def application(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain")])

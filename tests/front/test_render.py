@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from gateway.front import share
 from gateway.front.render import bundled, render
+from gateway.record import replace
 from gateway.settings import Application, Binding, ConfigError, Gateway, Pool, Settings
 from tests.end_to_end.certificates import issue
 from tests.end_to_end.running import ENVIRONMENT, ROOT, short_place

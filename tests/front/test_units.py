@@ -5,7 +5,6 @@ from __future__ import annotations
 import configparser
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from gateway.__main__ import main
 from gateway.config import read_settings
 from gateway.front.units import units
+from gateway.record import replace
 from gateway.settings import ConfigError, Gateway, Pool
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, ROOT, short_place
 from tests.front.test_render import settings
