@@ -8,27 +8,30 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.net.address import runtime_directory
+from gateway.net.handover import VARIABLE
 from gateway.net.listeners import fd_is_listening
 from gateway.process.apart import Apart
 from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
 if TYPE_CHECKING:
+    from gateway.process.spare import Spare
     from gateway.process.upgrade import HandedOver
 
 Reread = Callable[[], tuple[Brief, Sequence[str]]]
 
 
-def serve(words: Sequence[str]) -> int:
-    """Run `gateway serve` with these words; return the exit code.
+def serve(words: Sequence[str], spare: Spare | None = None) -> int:
+    """Run `gateway serve` with these words; return the exit code. For `spare` see `process.spare`.
 
     The settings are read while this process gets ready to be the master, or the only worker.
     """
     handed = handed_over()
-    source = Source(words, inherited_socket(handed))
+    inherited = inherited_socket(handed)
+    source = Source(words, inherited)
     if handed is not None:
         return go_on(handed, source.read_again)
     reading = source.begin()
-    from gateway.process import entry  # noqa: F401  (meanwhile)
+    from gateway.process import entry  # noqa: F401  (while the child reads)
 
     outcome = reading.result()
     if isinstance(outcome, int):
@@ -36,7 +39,7 @@ def serve(words: Sequence[str]) -> int:
     brief, problems = source.take_up(outcome)
     if outcome["alone"]:
         return _serve_alone(brief, problems)
-    return supervise(brief, problems, source.read_again)
+    return supervise(brief, problems, source.read_again, spare)
 
 
 class Source:
@@ -86,17 +89,21 @@ class Source:
         return outcome
 
 
-def supervise(brief: Brief, problems: Sequence[str] = (), reread: Reread | None = None) -> int:
-    """Run the master with its pools until it is stopped; return the exit code."""
+def supervise(
+    brief: Brief, problems: Sequence[str] = (), reread: Reread | None = None, spare: Spare | None = None
+) -> int:
+    """Run the master with its pools until it is stopped; return the exit code. See `entry.serve`."""
     from gateway.process import entry
     from gateway.process.upgrade import command_line
 
     _make_runtime_directory(brief.settings)
-    return entry.serve(brief, problems, reread, command=command_line())
+    return entry.serve(brief, problems, reread, command=command_line(), spare=spare)
 
 
 def handed_over() -> HandedOver | None:
     """What another master has handed to this process, which is to go on with it (`upgrade`). Raises ConfigError."""
+    if VARIABLE not in os.environ:
+        return None
     from gateway.process import upgrade
 
     return upgrade.handed_over()

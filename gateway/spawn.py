@@ -23,7 +23,9 @@ import click
 from gateway import __version__
 from gateway.net.address import Address, UnixAddress, parse_address
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners
-from gateway.process.launch import Identity, IdentityError, StepError, find_identity, launch
+from gateway.process.identity import Identity, IdentityError, find_identity
+from gateway.process.launch import launch
+from gateway.process.limits import StepError
 from gateway.process.replace import replace_process
 from gateway.settings import Brief, ConfigError, Gateway, Pool, Settings
 

@@ -22,7 +22,7 @@ from gateway.front.development import Options, Place
 from gateway.net.access import closed_at
 from gateway.net.address import Address, InheritedAddress
 from gateway.net.listeners import ListenError, given_by_systemd
-from gateway.process.launch import Identity, IdentityError, become, find_identity
+from gateway.process.identity import Identity, IdentityError, become, find_identity
 from gateway.process.start import working_directory
 from gateway.record import replace
 from gateway.settings import Application, Binding, ConfigError, Pool, Settings

@@ -7,10 +7,6 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from gateway.net.control import ControlError
-from gateway.net.listeners import ListenError
-from gateway.settings import ConfigError
-
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
 
 Given = TypeVar("Given")
@@ -28,29 +24,34 @@ def guarded(command: Callable[[], Given]) -> Given | int:
         return command()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except ConfigError as error:
-        tell(*str(error).splitlines())
-        return USAGE
-    except ListenError as error:
-        tell(str(error))
-        return error.exit_code
-    except ControlError as error:
-        tell(str(error))
-        return SYSTEM
-    except BrokenPipeError:
-        # Whoever read the output has left, as in `gateway status | head`; nothing more can be said there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return SYSTEM
-    except OSError as error:
-        tell(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
-        return SYSTEM
-    except Exception:
-        return _our_bug()
+    except Exception as error:
+        return _explain(error)
 
 
-def _our_bug() -> int:
+def _explain(error: Exception) -> int:
+    from gateway.net.control import ControlError
+    from gateway.net.listeners import ListenError
+    from gateway.settings import ConfigError
+
+    match error:
+        case ConfigError():
+            tell(*str(error).splitlines())
+            return USAGE
+        case ListenError():
+            tell(str(error))
+            return error.exit_code
+        case ControlError():
+            tell(str(error))
+            return SYSTEM
+        case BrokenPipeError():
+            # Whoever read the output has left, as in `gateway status | head`; nothing more can be said there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return SYSTEM
+        case OSError():
+            tell(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
+            return SYSTEM
     import traceback
 
-    traceback.print_exc()
+    traceback.print_exception(error)
     tell("this is a bug of gateway; please report it with the lines above")
     return OUR_BUG

@@ -21,10 +21,13 @@ from gateway import log
 from gateway.net import inquiry
 from gateway.net.handover import Keep, State
 from gateway.net.listeners import Listener
-from gateway.process.handles import BOOT, BadMessage, Loop, environment, receive
-from gateway.process.launch import Identity, launch
+from gateway.process.environment import environment
+from gateway.process.handles import BadMessage, Loop, receive
+from gateway.process.identity import Identity
+from gateway.process.launch import launch
 from gateway.process.output import Former, PoolLogs
 from gateway.process.policy import NEVER
+from gateway.process.spare import BOOT
 from gateway.process.start import open_pool_listeners, pool_identity
 from gateway.settings import Gateway, Pool
 

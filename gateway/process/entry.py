@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from gateway import log
 from gateway.process import upgrade
+from gateway.process.handles import Loop
 from gateway.process.pool import PoolRunner
 from gateway.process.reloading import Reread
 from gateway.process.runner import MakeRunner
+from gateway.process.setup import Setups
 from gateway.process.supervisor import Master
 from gateway.process.upgrade import HandedOver
 from gateway.settings import Brief, ConfigError, brief_from_json
+
+if TYPE_CHECKING:
+    from gateway.process.spare import Spare
 
 
 def serve(
@@ -22,15 +29,18 @@ def serve(
     *,
     make_runner: MakeRunner = PoolRunner,
     command: Sequence[str] = (),
+    spare: Spare | None = None,
 ) -> int:
     """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
 
     A reload takes new settings from `reread`; without, it loads code alone. An upgrade executes `command`, which comes
-    to `take_over`; without, there is none.
+    to `take_over`; without, there is none. The first zygote may be had from `spare`.
     Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
     """
     gateway = brief.settings.gateway
     with contextlib.ExitStack() as resources:
+        if spare is not None:
+            make_runner = functools.partial(_make_runner, spare)
         if gateway.error_log != "stderr":
             log.open_file(gateway.error_log)
         log.use_json(gateway.error_log_format == "json")
@@ -38,6 +48,13 @@ def serve(
             log.line(problem, log.Level.ERROR)
         master = Master(brief, resources, reread, make_runner=make_runner, command=command)
         return master.run()
+
+
+def _make_runner(
+    spare: Spare, name: str, setups: Setups, *, loop: Loop, on_loaded: Callable[[int, str], None]
+) -> PoolRunner:
+    setups.start = spare
+    return PoolRunner(name, setups, loop=loop, on_loaded=on_loaded)
 
 
 def take_over(handed: HandedOver, reread: Reread | None, command: Sequence[str]) -> int:

@@ -19,7 +19,8 @@ from typing import IO, Any, NoReturn
 
 from gateway.app.brief import brief
 from gateway.process import signals, worker, zygote
-from gateway.process.launch import Identity
+from gateway.process.handles import Started
+from gateway.process.identity import Identity
 from gateway.process.pool import PoolRunner
 from gateway.process.prctl import die_with
 from gateway.process.setup import Setups
@@ -58,20 +59,6 @@ def serve(name: str, pool: Pool, load: worker.Load) -> bool:
     return ended_by[-1:] == [signal.SIGHUP]
 
 
-@dataclass(slots=True)
-class _Forked:
-    """See `handles.Process`."""
-
-    pid: int
-    returncode: int | None = None
-
-    def wait(self) -> int:
-        """See `handles.Process`."""
-        _, status = os.waitpid(self.pid, 0)
-        self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-
 @dataclass(frozen=True, slots=True)
 class _Fork:
     """See `handles.Start`; with what the process had before it became a master."""
@@ -82,12 +69,12 @@ class _Fork:
 
     def __call__(
         self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
-    ) -> _Forked:
+    ) -> Started:
         """See `handles.Start`."""
         master = os.getpid()
         pid = os.fork()
         if pid:
-            return _Forked(pid)
+            return Started(pid)
         code: object = 1
         try:
             self._become_zygote(task, output, channel, master)

@@ -13,27 +13,25 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, Protocol
 
 from gateway.net.handover import Keep, State
 from gateway.net.memory import anonymous_file
 from gateway.process.channel import ACCESS_LOG
-from gateway.process.launch import Identity, launch
+from gateway.process.environment import environment
+from gateway.process.identity import Identity
+from gateway.process.launch import launch
 from gateway.process.limits import bound
 from gateway.process.scoreboard import Activity, Counts, Scoreboard
+from gateway.process.spare import BOOT
 from gateway.process.task import Task
 from gateway.record import replace
-from gateway.settings import Pool
 
-BOOT = str(Path(__file__).with_name("boot.py"))
 _LONGEST_MESSAGE = 200_000  # bytes
 _LONGEST_PATH = 4_096  # characters
 _LARGEST_PID = 2**31 - 1  # of the type pid_t
 SCM_CREDENTIALS = getattr(socket, "SCM_CREDENTIALS", None)  # Linux
 _CREDENTIALS = struct.Struct("iII")  # process, user and group of who has sent a message (unix(7), SCM_CREDENTIALS)
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "JOURNAL_STREAM")  # where the environment is cleared
-_NOT_FOR_CHILDREN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
 
 
 class Source(Protocol):
@@ -101,6 +99,20 @@ class Start(Protocol):
         self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
     ) -> Process:
         """Start it. Raises OSError or subprocess.SubprocessError."""
+
+
+class Started:
+    """A process that was started without `subprocess`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        """See `Process`."""
+        _, status = os.waitpid(self.pid, 0)
+        self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
 
 
 def execute(
@@ -210,17 +222,6 @@ class Report:
 
 def _are_texts(*values: object) -> bool:
     return all(type(value) is str for value in values)
-
-
-def environment(pool: Pool, identity: Identity | None) -> dict[str, str]:
-    """The environment of a pool's processes: gateway's own, or a clean one where the user changes (`clear_env`)."""
-    clear = pool.clear_env if pool.clear_env is not None else identity is not None
-    env = {k: v for k, v in os.environ.items() if not clear or k in _KEPT_VARIABLES}
-    for name in _NOT_FOR_CHILDREN:
-        env.pop(name, None)
-    if identity is not None:
-        env.update(USER=identity.name, LOGNAME=identity.name, HOME=identity.home)
-    return {**env, **pool.env}
 
 
 def worker_channel() -> tuple[socket.socket, socket.socket]:

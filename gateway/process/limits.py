@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import resource
 
-from gateway.process.launch import StepError
 from gateway.settings import Pool
+
+
+class StepError(OSError):
+    """What a program needs before it is executed could not be had. `str()` is one line with the reason."""
 
 
 def bound(pool: Pool) -> None:

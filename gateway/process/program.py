@@ -21,8 +21,10 @@ from typing import Any
 from gateway import log
 from gateway.net.queue import QueueGauge
 from gateway.process import lifecycle
-from gateway.process.handles import Loop, environment
-from gateway.process.launch import Identity, launch
+from gateway.process.environment import environment
+from gateway.process.handles import Loop
+from gateway.process.identity import Identity
+from gateway.process.launch import launch
 from gateway.process.lifecycle import Action, WorkerState
 from gateway.process.output import PoolLogs
 from gateway.process.pace import milliseconds

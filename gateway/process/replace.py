@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
-from .launch import Identity, become
+from .identity import Identity, become
 
 
 def replace_process(

@@ -14,7 +14,7 @@ from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
 from gateway.net.listeners import Listener
 from gateway.process.handles import Start, execute
-from gateway.process.launch import Identity
+from gateway.process.identity import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity, socket_file
 from gateway.process.task import Task

@@ -26,7 +26,7 @@ from gateway.net.kept import KeptQueue
 from gateway.net.noboard import NoBoard
 from gateway.net.orders import GO_ON
 from gateway.process.foreman import Foreman
-from gateway.process.launch import become
+from gateway.process.identity import become
 from gateway.process.limits import bound
 from gateway.process.prctl import set_dumpable, set_name
 from gateway.process.start import open_pool_listeners, pool_identity, working_directory

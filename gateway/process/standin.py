@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway import log
 from gateway.process.handles import BadMessage, Loop, WorkerHandle, Zygote, worker_channel
-from gateway.process.launch import Identity
+from gateway.process.identity import Identity
 from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Scoreboard
 from gateway.process.task import Task

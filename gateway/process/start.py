@@ -12,8 +12,9 @@ from gateway import log
 from gateway.net.access import closed_at
 from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import Listener, ListenError, SocketFile, open_listeners, who_may_connect
-from gateway.process.handles import BOOT, BadMessage, Zygote, receive
-from gateway.process.launch import Identity, IdentityError, find_identity
+from gateway.process.handles import BadMessage, Zygote, receive
+from gateway.process.identity import Identity, IdentityError, find_identity
+from gateway.process.spare import BOOT
 from gateway.process.task import Task
 from gateway.settings import Brief, ConfigError, Pool
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import IO
 
-from gateway.record import Record
+from gateway.record import Record, replace
 from gateway.settings import Pool, Work, pool_from_json, to_json, work_from_json
 
 
@@ -27,6 +28,17 @@ class Task(Record):
     def descriptors(self) -> tuple[int, ...]:
         """All that the zygote inherits beside its channel and the standard ones."""
         return tuple(fd for fd in (*self.listeners, *self.kept, self.scoreboard, self.slowlog) if fd >= 0)
+
+    def with_descriptors(self, numbers: Sequence[int]) -> Task:
+        """The task in a process that has `descriptors` under other numbers, given in the same order."""
+        found = dict(zip(self.descriptors, numbers, strict=True))
+        return replace(
+            self,
+            listeners=tuple(found[fd] for fd in self.listeners),
+            kept=tuple(found[fd] for fd in self.kept),
+            scoreboard=found.get(self.scoreboard, -1),
+            slowlog=found.get(self.slowlog, -1),
+        )
 
     def write(self, file: IO[bytes]) -> None:
         """Write it to be read by `read`."""

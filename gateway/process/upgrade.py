@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 
 from gateway import __version__, log
 from gateway.net.control import Caller
-from gateway.net.handover import Keep, State
+from gateway.net.handover import VARIABLE, Keep, State
 from gateway.net.listeners import given_by_systemd
 from gateway.net.memory import anonymous_file
 from gateway.process import signals
@@ -36,7 +36,6 @@ from gateway.settings import ConfigError
 # Another one wherever this code cannot go on with what older code hands over: the document, the layout of a scoreboard,
 # or what goes over a worker's channel, the console's, or the pool's kept queue has changed.
 FORMAT = 3
-_VARIABLE = "GATEWAY_UPGRADE"
 _PATIENCE = 60  # seconds for a rehearsal
 _AT_ONCE = 16_384  # bytes
 _MOST_TOLD = 16_384  # bytes of what a rehearsal has said, the last ones
@@ -137,7 +136,7 @@ class Document:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of who is to read it."""
-        return {**os.environ, _VARIABLE: f"{os.getpid()}:{self.fd}"}
+        return {**os.environ, VARIABLE: f"{os.getpid()}:{self.fd}"}
 
     @contextlib.contextmanager
     def inherited(self) -> Iterator[None]:
@@ -262,7 +261,7 @@ class HandedOver:
 
 def handed_over() -> HandedOver | None:
     """Read what was handed over to this process; None at an ordinary start. Raises ConfigError where it is unknown."""
-    author, _, fd = os.environ.pop(_VARIABLE, "").partition(":")
+    author, _, fd = os.environ.pop(VARIABLE, "").partition(":")
     if author not in (str(os.getpid()), str(os.getppid())):
         return None  # it was another's
     rehearsal = author != str(os.getpid())

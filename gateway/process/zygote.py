@@ -49,10 +49,14 @@ _LOOK_EVERY = 1_000  # ms
 _MOST_DESCRIPTORS = 3  # of a worker: its channel, its output, the access log
 
 
-def main(channel_fd: int) -> None:
+def main(channel_fd: int) -> NoReturn:
+    """Be the zygote of the task on standard input."""
+    serve(Task.read(sys.stdin.buffer), channel_fd)
+
+
+def serve(task: Task, channel_fd: int) -> NoReturn:
     """Import, report, then fork workers until the master closes the channel."""
     environment, directory = dict(os.environ), os.getcwd()
-    task = Task.read(sys.stdin.buffer)
     channel = _settle_in(task, channel_fd)
     sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
     os.chdir(task.pool.chdir or ".")
@@ -173,7 +177,8 @@ def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoR
         file.seek(0)
         os.dup2(file.fileno(), 0)
     _let_inherit(task, channel_fd, True)
-    os.execve(sys.executable, sys.orig_argv, environment)
+    command = [*sys.orig_argv[:2], __name__, str(channel_fd)]
+    os.execve(sys.executable, command, environment)
 
 
 def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:

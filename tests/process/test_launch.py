@@ -10,7 +10,9 @@ import sys
 
 import pytest
 
-from gateway.process.launch import Identity, IdentityError, StepError, find_identity, launch
+from gateway.process.identity import Identity, IdentityError, find_identity
+from gateway.process.launch import launch
+from gateway.process.limits import StepError
 
 PYTHON = "/usr/bin/python3"  # one that every user may run
 SHOW = """

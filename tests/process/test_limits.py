@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.process.launch import StepError, find_identity, launch
-from gateway.process.limits import bound
+from gateway.process.identity import find_identity
+from gateway.process.launch import launch
+from gateway.process.limits import StepError, bound
 from gateway.settings import Pool
 
 PYTHON = "/usr/bin/python3"  # one that every user may run

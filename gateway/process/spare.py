@@ -1,0 +1,123 @@
+"""An interpreter that begins while the settings are still read, to be the zygote of the first pool that it suits: at a
+start nothing else takes as long.
+
+It begins as who the master is, in the master's own interpreter, with next to nothing of its environment, imports what a
+zygote consists of, and waits for an order (`waiting`), which comes with the descriptors that other zygotes inherit
+(SCM_RIGHTS). Then it takes the pool's limits, user and environment, and is a zygote like those that are executed with
+all that (`handles.execute`), as every other pool and every reload have them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import site
+import socket
+import stat
+import sys
+from collections.abc import Mapping
+from typing import IO, TYPE_CHECKING
+
+from gateway.net.handover import VARIABLE
+
+if TYPE_CHECKING:
+    from gateway.process.handles import Process
+    from gateway.process.identity import Identity
+    from gateway.process.task import Task
+
+BOOT = os.path.join(os.path.dirname(__file__), "boot.py")  # executed by an interpreter, whichever it is
+KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "JOURNAL_STREAM")  # where the environment is cleared
+LONGEST_MESSAGE = 100_000  # bytes
+MOST_DESCRIPTORS = 200  # of 253 that one message takes
+READY = b"ready"
+_PATIENCE = 10  # seconds
+_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_")  # what an interpreter reads before it can be told
+
+
+class Spare:
+    """The master's side: called as `handles.execute` is, it gives its interpreter once, and then does the same."""
+
+    def __init__(self) -> None:
+        """Start the interpreter. Raises OSError."""
+        clear = os.geteuid() == 0  # as pools have it by default, which are another user's then
+        self._environment = {k: v for k, v in os.environ.items() if not clear or k in KEPT_VARIABLES}
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.settimeout(_PATIENCE)
+        command = [sys.executable, BOOT, "gateway.process.waiting", str(theirs.fileno())]
+        with theirs:
+            theirs.set_inheritable(True)
+            self._pid = os.posix_spawn(command[0], command, self._environment, setpgroup=0)
+
+    @classmethod
+    def of_a_start(cls, resources: contextlib.ExitStack) -> Spare | None:
+        """Start one, to be closed with `resources`; None where it would suit no pool, or there will be no master.
+
+        Users may have packages of their own, and those of one user are not for another to load. A socket on fd 0 is
+        that of a worker by itself. Raises OSError.
+        """
+        if site.ENABLE_USER_SITE or _is_socket(0) or VARIABLE in os.environ:
+            return None
+        spare = cls()
+        resources.callback(spare.close)
+        return spare
+
+    def __call__(
+        self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
+    ) -> Process:
+        """See `handles.Start`."""
+        from gateway.process.handles import Started, execute
+
+        pid, self._pid = self._pid, 0
+        if pid:
+            fds = [stdin.fileno(), channel, 2 if output is None else output, *task.descriptors]
+            if self._suits(task, identity, fds) and self._is_taken(task, identity, fds):
+                return Started(pid)
+            _end(pid)
+            stdin.seek(0)
+        return execute(task, identity, stdin=stdin, output=output, channel=channel)
+
+    def close(self) -> None:
+        """End what was not called for."""
+        self._channel.close()
+        if self._pid:
+            _end(self._pid)
+
+    def _suits(self, task: Task, identity: Identity | None, fds: list[int]) -> bool:
+        from gateway.process.environment import environment
+
+        same = _read_at_start(environment(task.pool, identity)) == _read_at_start(self._environment)
+        return same and task.pool.python in ("", sys.executable) and len(fds) <= MOST_DESCRIPTORS
+
+    def _is_taken(self, task: Task, identity: Identity | None, fds: list[int]) -> bool:
+        """Give the order; False where nobody takes it. Raises StepError for what the pool cannot have."""
+        from gateway.process.environment import environment
+        from gateway.process.limits import StepError
+
+        user = identity and [identity.uid, identity.gid, identity.groups, identity.name, identity.home]
+        order = {"user": user, "environment": environment(task.pool, identity)}
+        try:
+            socket.send_fds(self._channel, [json.dumps(order).encode()], fds)
+            answer = self._channel.recv(LONGEST_MESSAGE)
+        except OSError:
+            return False
+        if answer and answer != READY:
+            raise StepError(answer.decode())
+        return bool(answer)
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:  # it is closed
+        return False
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_AT_START)}

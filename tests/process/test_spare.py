@@ -1,0 +1,130 @@
+"""The interpreter that begins before it is known what for: when it becomes a zygote, and when another is executed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import site
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.net.handover import VARIABLE
+from gateway.process.handles import Zygote, receive
+from gateway.process.limits import StepError
+from gateway.process.spare import Spare
+from gateway.process.task import Task
+from gateway.settings import Application, Binding, Pool, Work, to_json
+
+APPLICATION = """
+import os
+raise LookupError(" ".join([os.getcwd(), os.environ.get("A", "-"), os.environ.get("PYTHONWARNINGS", "-"),
+                            str(oct(os.umask(0)))]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def spare() -> Iterator[Spare]:
+    spare = Spare()
+    yield spare
+    spare.close()
+
+
+def task(tmp_path: Path, **settings: Any) -> Task:
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    application = Application(name="shop", app="shop:application", bindings=(Binding(),))
+    work = Work(applications=json.dumps([to_json(application)]), count=1)
+    return Task("main", Pool(app_dir=str(tmp_path), clear_env=True, **settings), work, os.getpid())
+
+
+def started(spare: Spare, task: Task) -> tuple[list[str], str]:
+    """The words of the process that has become the zygote, and what its application says."""
+    zygote = Zygote(task, None, start=spare)
+    words = Path(f"/proc/{zygote.pid}/cmdline").read_text().split("\0")
+    zygote.channel.setblocking(True)
+    with contextlib.closing(zygote.channel):
+        report = receive(zygote.channel)
+    zygote.process.wait()
+    assert report is not None
+    return words, report["failures"][0]["message"] if report["failures"] else report["error"]
+
+
+def test_it_becomes_the_zygote_of_the_first_pool_that_it_suits(spare: Spare, tmp_path: Path) -> None:
+    words, said = started(spare, task(tmp_path, env={"A": "b"}, umask="0027"))
+    assert words[2] == "gateway.process.waiting"
+    assert said.endswith(f"imported: {tmp_path} b - 0o27")
+    words, said = started(spare, task(tmp_path))
+    assert words[2] == "gateway.process.zygote"
+    assert f": {tmp_path} - - " in said
+
+
+def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(spare: Spare, tmp_path: Path) -> None:
+    words, said = started(spare, task(tmp_path, env={"PYTHONWARNINGS": "ignore"}))
+    assert words[2] == "gateway.process.zygote"
+    assert " - ignore " in said
+
+
+def test_one_that_has_died_is_done_without(spare: Spare, tmp_path: Path) -> None:
+    os.kill(spare._pid, signal.SIGKILL)
+    os.waitid(os.P_PID, spare._pid, os.WEXITED | os.WNOWAIT)
+    words, said = started(spare, task(tmp_path))
+    assert words[2] == "gateway.process.zygote"
+    assert str(tmp_path) in said
+
+
+def test_what_the_pool_cannot_have_is_told(spare: Spare, tmp_path: Path) -> None:
+    pid = spare._pid
+    with pytest.raises(StepError, match="rlimit_files: 1099511627776 cannot be set"):
+        Zygote(task(tmp_path, rlimit_files=1 << 40), None, start=spare)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 1
+
+
+def test_it_ends_with_the_master(spare: Spare) -> None:
+    spare._channel.close()
+    _, status = os.waitpid(spare._pid, 0)
+    assert status == 0
+    spare._pid = 0
+
+
+@pytest.mark.parametrize("reason", ["packages", "upgrade", "socket"])
+def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    ours, theirs = socket.socketpair()
+    before = os.dup(0)
+    try:
+        monkeypatch.setattr(site, "ENABLE_USER_SITE", reason == "packages")
+        if reason == "upgrade":
+            monkeypatch.setenv(VARIABLE, "1:3")
+        if reason == "socket":
+            os.dup2(theirs.fileno(), 0)
+        with contextlib.ExitStack() as resources:
+            assert Spare.of_a_start(resources) is None
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        ours.close()
+        theirs.close()
+
+
+def test_one_that_is_not_asked_for_ends_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", False)
+    with contextlib.ExitStack() as resources, open(os.devnull) as null:
+        before = os.dup(0)
+        os.dup2(null.fileno(), 0)
+        spare = Spare.of_a_start(resources)
+        os.dup2(before, 0)
+        os.close(before)
+        assert spare is not None
+        assert Path(f"/proc/{spare._pid}").exists()
+    assert not Path(f"/proc/{spare._pid}").exists()
