@@ -5,7 +5,9 @@ because a worker reads its part of them too; `config.py` reads files and flags i
 from __future__ import annotations
 
 import enum
+import itertools
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from gateway.record import Record, as_dict, field
@@ -244,8 +246,8 @@ class ConfigError(Exception):
 
 def to_json(value: Any) -> Any:
     """Turn settings into what `json` can write; `settings_from_json` and those for their parts read it back."""
-    if isinstance(value, Binding):
-        return [value.hostname, value.port, value.path]  # of which there may be ten thousand
+    if isinstance(value, Application):
+        return {**{name: to_json(item) for name, item in as_dict(value).items()}, "bindings": _grouped(value.bindings)}
     if isinstance(value, Record):
         return {name: to_json(item) for name, item in as_dict(value).items()}
     if isinstance(value, tuple):
@@ -253,6 +255,12 @@ def to_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_json(item) for key, item in value.items()}
     return value.value if isinstance(value, enum.Enum) else value
+
+
+def _grouped(bindings: Iterable[Binding]) -> list[tuple[list[str], int | str, str]]:
+    """Hosts in a row that have a port and a path in common, of which there may be ten thousand."""
+    groups = itertools.groupby(bindings, lambda binding: (binding.port, binding.path))
+    return [([binding.hostname for binding in alike], port, path) for (port, path), alike in groups]
 
 
 def settings_from_json(data: dict[str, Any]) -> Settings:
@@ -270,7 +278,8 @@ def pool_from_json(data: dict[str, Any]) -> Pool:
 
 def application_from_json(data: dict[str, Any]) -> Application:
     """Read an application that `to_json` wrote."""
-    bindings = tuple(Binding(hostname=host, port=port, path=path) for host, port, path in data["bindings"])
+    groups = data["bindings"]
+    bindings = tuple(Binding(hostname=host, port=port, path=path) for hosts, port, path in groups for host in hosts)
     return Application(**{**_with_tuples(data), "bindings": bindings})
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from gateway.net.memory import anonymous_file
 
@@ -35,9 +35,10 @@ def imported_files() -> list[str]:
 class Sources:
     """Python files below a folder, also new ones, and any others by name."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, scripts: Sequence[str] = ()) -> None:
         """What changes from here on counts: make this before anything is imported."""
         self._folder = folder
+        self._scripts = scripts  # which are run, not imported
         with anonymous_file("sources") as file:
             self._noted = os.dup(file.fileno())
         self._others: list[str] = []
@@ -46,7 +47,7 @@ class Sources:
 
     def note(self, files: Iterable[str]) -> None:
         """Name further files, in a forked process: this one takes them up by `take_up`."""
-        os.write(self._noted, os.fsencode("\0".join(files)))
+        os.write(self._noted, os.fsencode("\0".join([*self._scripts, *files])))
 
     def take_up(self) -> None:
         """Look at what was noted, too; it counts as it is now."""

@@ -24,6 +24,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NoReturn
 
 from gateway import log
@@ -39,6 +40,7 @@ from gateway.process.prctl import die_with, set_dumpable, set_name
 from gateway.process.scoreboard import row_type
 from gateway.process.task import Task
 from gateway.record import replace
+from gateway.settings import Application, Work
 
 if TYPE_CHECKING:
     from gateway.process.sources import Sources
@@ -60,10 +62,11 @@ def serve(task: Task, channel_fd: int) -> NoReturn:
     channel = _settle_in(task, channel_fd)
     sys.path.insert(0, os.getcwd())  # app_dir, where the master has started this
     os.chdir(task.pool.chdir or ".")
-    sources = _watch_sources() if task.pool.reload_on_change else None
+    applications, elsewhere = task.work.read_applications(), json.loads(task.work.elsewhere)
+    sources = _watch_sources(applications) if task.pool.reload_on_change else None
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
-    load = in_time(functools.partial(_build, task, errors), task.pool.start_timeout)
+    load = in_time(functools.partial(_build, task, applications, elsewhere, errors), task.pool.start_timeout)
     if task.pool.preload:
         census = Census()
         loaded = load()
@@ -71,6 +74,8 @@ def serve(task: Task, channel_fd: int) -> NoReturn:
             os.chdir(directory)
             _start_over(task, channel_fd, environment)
         load = functools.partial(lambda: loaded)
+        applications = ()
+    task = replace(task, work=Work())  # which may be of ten thousand bindings, and is done
     _fork_workers(channel, task, load, sources)
 
 
@@ -101,17 +106,19 @@ def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources
         _fork_worker(channel, task, functools.partial(_load_as_before, load, known))
 
 
-def _watch_sources() -> Sources:
+def _watch_sources(applications: Iterable[Application]) -> Sources:
     # A compiled file is taken for its source's as long as second and size agree: not when one is saved again and again.
     sys.dont_write_bytecode = True
     from gateway.process.sources import Sources
 
-    return Sources(sys.path[0])
+    return Sources(sys.path[0], [application.script for application in applications if application.script])
 
 
-def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure]]:
+def _build(
+    task: Task, applications: tuple[Application, ...], elsewhere: dict[str, list[str]], errors: ErrorStream
+) -> tuple[AnyDispatcher, list[Failure]]:
     return build(
-        task.work.read_applications(),
+        applications,
         errors=errors,
         log=log.line,
         port_from=task.pool.port_from,
@@ -120,7 +127,7 @@ def _build(task: Task, errors: ErrorStream) -> tuple[AnyDispatcher, list[Failure
         files=Files(task.pool.x_accel, task.pool.x_sendfile),
         multithread=task.pool.threads > 1,
         authorizer=task.pool.authorizer,
-        elsewhere=json.loads(task.work.elsewhere),
+        elsewhere=elsewhere,
         pool=task.name,
     )
 
@@ -195,8 +202,7 @@ def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
         if sources is not None:
             from gateway.process.sources import imported_files
 
-            scripts = [application.script for application in task.work.read_applications()]
-            sources.note(filter(None, [*imported_files(), *scripts]))
+            sources.note(imported_files())
         theirs.send(report)
         os._exit(0)
     theirs.close()
