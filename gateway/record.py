@@ -1,9 +1,9 @@
-"""Frozen records of named fields: what the master and the workers need of `dataclasses`, at a fraction of its cost.
+"""Records of named fields: what the master and the workers need of `dataclasses`, at a fraction of its cost.
 
 A start begins two interpreters or more, and `import dataclasses` takes 12 ms of each (it brings `inspect`, `ast`, `dis`
 and `tokenize`) and 0.2 to 0.8 ms for each class that it compiles; a Record takes 0.01 ms. Memory is the other half: a
 worker shares the zygote's pages only until something is written there, be it a reference count, so that what is never
-loaded is never copied. Modules that neither the master nor a worker imports use `dataclasses`.
+loaded is never copied. Modules that not every master or worker imports use `dataclasses`.
 """
 
 from __future__ import annotations
@@ -39,14 +39,19 @@ class _RecordType(type):
     _defaults: dict[str, Any]
     _factories: dict[str, Callable[[], Any]]
 
-    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _RecordType:
+    def __new__(
+        cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, frozen: bool = True
+    ) -> _RecordType:
         fields: dict[str, Field] = {}
         for key, kind in namespace.get("__annotations__", {}).items():
             if not kind.startswith("ClassVar"):
                 declared = namespace.pop(key, MISSING)
                 fields[key] = declared if isinstance(declared, Field) else Field(declared, None, {})
                 fields[key].name = key
-        made = super().__new__(cls, name, bases, {**namespace, "__slots__": tuple(fields)})
+        if not frozen:
+            namespace |= {"__setattr__": object.__setattr__, "__delattr__": object.__delattr__, "__hash__": None}
+        namespace["__slots__"] = namespace["__match_args__"] = tuple(fields)
+        made = super().__new__(cls, name, bases, namespace)
         made._fields = fields
         made._setters = {key: getattr(made, key).__set__ for key in fields}
         made._defaults = {key: field.default for key, field in fields.items() if field.default is not MISSING}
@@ -57,9 +62,11 @@ class _RecordType(type):
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 class Record(metaclass=_RecordType):
     """A base class. Annotations are fields, values their defaults; records are made by position or by keyword, equal
-    where they are of one class and their fields are equal, and hashable where those are.
+    where they are of one class and their fields are equal, and hashable where those are. They do not change, unless
+    the class says `frozen=False`; these have no hash.
 
-    The fields are those of the class itself: records are not derived from one another.
+    The fields are those of the class itself: records are not derived from one another. What is made for each request
+    is a class with `__slots__` and an `__init__` of its own, which takes half the time.
     """
 
     def __init__(self, *values: Any, **named: Any) -> None:

@@ -44,6 +44,13 @@ class Other(Record):
     labels: dict[str, str] = field(factory=dict)
 
 
+class Tally(Record, frozen=False):
+    """One that changes."""
+
+    count: int = 0
+    names: list[str] = field(factory=list)
+
+
 class Nothing(Record):
     """No field at all."""
 
@@ -90,6 +97,20 @@ def test_does_not_change() -> None:
     assert not hasattr(point, "__dict__")
 
 
+def test_changes_where_the_class_says_so() -> None:
+    tally = Tally()
+    tally.count += 1
+    tally.names.append("one")
+    assert tally == Tally(1, ["one"])
+    assert replace(tally, count=2) == Tally(2, names=["one"])
+    with pytest.raises(AttributeError):
+        tally.other = 1
+    del tally.count
+    assert not hasattr(tally, "count")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(tally)
+
+
 def test_replace_makes_a_changed_copy() -> None:
     point = Point(1, labels={"en": "one"})
     assert values(replace(point, x=3)) == (3, 2, {"en": "one"})
@@ -119,9 +140,9 @@ def test_the_rest_of_the_class_body_is_as_it_was() -> None:
     assert (Point(1).total, Point(1).moved(2).x, Point.origin().y, Point.made, Point(1).unit) == (3, 3, 0, 7, "mm")
 
 
-def test_matches_by_class_and_keyword() -> None:
+def test_matches_by_position_and_by_keyword() -> None:
     match Point(1):
-        case Point(x=1, y=y):
+        case Point(1, y=y):
             assert y == 2
         case _:
             pytest.fail("no match")

@@ -6,10 +6,10 @@ For `gateway request`, health checks and the embedded front.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from gateway.protocol import records
 from gateway.protocol.events import ProtocolError, Role
+from gateway.record import Record
 
 _REQUEST_ID = 1
 
@@ -51,30 +51,26 @@ def encode_stdin(protocol: str, data: bytes) -> bytes:
     return b"".join(records.encode_stream(records.STDIN, _REQUEST_ID, data))
 
 
-@dataclass(slots=True)
-class Stdout:
+class Stdout(Record):
     """A piece of the answer, never empty: the head in CGI form, then the body."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class Stderr:
+class Stderr(Record):
     """A piece of what the application says to the error log, never empty."""
 
     data: bytes
 
 
-@dataclass(slots=True)
-class Ended:
+class Ended(Record):
     """The answer is complete; with a `protocol_status` other than 0 the request was not served (FastCGI 1.0 §5.5)."""
 
     app_status: int
     protocol_status: int
 
 
-@dataclass(slots=True)
-class Truncated:
+class Truncated(Record):
     """The answer is not complete and no more of it will come; `reason` is one line."""
 
     reason: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+from gateway.record import Record
 
 
 class Role(enum.IntEnum):
@@ -25,8 +26,25 @@ class ProtocolError(Exception):
     """The peer broke the protocol. `str()` is one line for the error log; the connection has to end."""
 
 
-@dataclass(slots=True)
-class RequestHead:
+class _Event:
+    """Events of one class are equal where what `__match_args__` names is. They are made for each request, so that each
+    class has an `__init__` of its own (see `Record`).
+    """
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]]
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._told() == other._told()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._told()))})"
+
+    def _told(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__match_args__)
+
+
+class RequestHead(_Event):
     """All parameters of a request are known; its body may still be under way.
 
     `params` maps names to values as native strings (PEP 3333: bytes decoded as latin-1), over a copy of the
@@ -34,57 +52,83 @@ class RequestHead:
     arrival. With `plain` it is known that none of all these holds NUL, CR or LF; without it they may.
     """
 
-    id: int
-    role: Role
-    keep_conn: bool
-    params: dict[str, Any]
-    repeats: list[tuple[str, str]]
-    plain: bool = field(default=False, compare=False)
+    __slots__ = ("id", "keep_conn", "params", "plain", "repeats", "role")
+    __match_args__ = ("id", "role", "keep_conn", "params", "repeats")
+
+    def __init__(
+        self,
+        id: int,
+        role: Role,
+        keep_conn: bool,
+        params: dict[str, Any],
+        repeats: list[tuple[str, str]],
+        plain: bool = False,
+    ) -> None:
+        self.id = id
+        self.role = role
+        self.keep_conn = keep_conn
+        self.params = params
+        self.repeats = repeats
+        self.plain = plain
 
 
-@dataclass(slots=True)
-class RequestRefused:
+class RequestRefused(_Event):
     """A request head over a limit: to be answered with `status` (431) without any application."""
 
-    id: int
-    status: int
-    reason: str
+    __slots__ = ("id", "reason", "status")
+    __match_args__ = ("id", "status", "reason")
+
+    def __init__(self, id: int, status: int, reason: str) -> None:
+        self.id = id
+        self.status = status
+        self.reason = reason
 
 
-@dataclass(slots=True)
-class Body:
+class Body(_Event):
     """A piece of the request's body (FastCGI: STDIN), never empty."""
 
-    id: int
-    data: bytes
+    __slots__ = ("data", "id")
+    __match_args__ = ("id", "data")
+
+    def __init__(self, id: int, data: bytes) -> None:
+        self.id = id
+        self.data = data
 
 
-@dataclass(slots=True)
-class BodyEnd:
+class BodyEnd(_Event):
     """The body is complete as far as the protocol knows (FastCGI: the empty STDIN record)."""
 
-    id: int
+    __slots__ = ("id",)
+    __match_args__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        self.id = id
 
 
-@dataclass(slots=True)
-class Abort:
+class Abort(_Event):
     """The front-end no longer wants the answer (FastCGI: ABORT_REQUEST)."""
 
-    id: int
+    __slots__ = ("id",)
+    __match_args__ = ("id",)
+
+    def __init__(self, id: int) -> None:
+        self.id = id
 
 
-@dataclass(slots=True)
-class Violation:
+class Violation(_Event):
     """The peer broke the protocol: always the last event; the connection has to be closed."""
 
-    reason: str
+    __slots__ = ("reason",)
+    __match_args__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
 
 
 Event = RequestHead | RequestRefused | Body | BodyEnd | Abort | Violation
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """What a request head may hold. Sizes in bytes."""
 
     params_size: int = 262_144
