@@ -12,24 +12,37 @@ import re
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(slots=True)
 class Entry:
     """One request that is over. Times in seconds, sizes in bytes."""
 
-    params: Mapping[str, Any]
-    status: int
-    complete: bool  # the front-end was given the whole answer
-    head: bytes  # of the answer, in CGI form
-    size: int  # of the answer's body
-    began: float  # seconds since the epoch
-    seconds: float
-    cpu: tuple[float, float]  # that the process, or one of several threads, spent meanwhile, in user mode and kernel
-    pid: int = 0  # of the process that ran it, and of that one's parent; 0 for this one
-    parent: int = 0
+    __slots__ = ("began", "complete", "cpu", "head", "params", "parent", "pid", "seconds", "size", "status")
+
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        status: int,
+        complete: bool,  # the front-end was given the whole answer
+        head: bytes,  # of the answer, in CGI form
+        size: int,  # of the answer's body
+        began: float,  # seconds since the epoch
+        seconds: float,
+        cpu: tuple[float, float],  # that the process, or one of several threads, spent meanwhile, in user mode, kernel
+        pid: int = 0,  # of the process that ran it, and of that one's parent; 0 for this one
+        parent: int = 0,
+    ) -> None:
+        self.params = params
+        self.status = status
+        self.complete = complete
+        self.head = head
+        self.size = size
+        self.began = began
+        self.seconds = seconds
+        self.cpu = cpu
+        self.pid = pid
+        self.parent = parent
 
 
 Render = Callable[[Entry], str]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway import settings
@@ -21,6 +19,7 @@ from gateway.app.routing import Router
 from gateway.app.routing import Site as Site
 from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
 from gateway.protocol.events import RequestHead
+from gateway.record import Record
 
 if TYPE_CHECKING:
     from gateway.app.asyncdispatch import AsyncDispatcher
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
 Log = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Record):
     """An application that is not served, or not everywhere: a message, and its own traceback or ""."""
 
     name: str
@@ -174,7 +172,7 @@ def _entries(
         for binding in bindings_of(application, alone=len(applications) == 1):
             label = label_of.get(binding.hostname, 0)
             if label not in labelled:
-                labelled[label] = dataclasses.replace(site, label=label)
+                labelled[label] = Site(site.name, site.application, site.error, label)
             if id(binding) not in refused:
                 yield binding, labelled[label]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from gateway.app.answer import error_answer
 from gateway.app.flupimitation import with_environ, with_error_page, with_flup6s_errors
 from gateway.app.imports import change, change_or_make
 from gateway.app.script import offer
+from gateway.record import Record, field
 
 FCGI_RESPONDER, FCGI_AUTHORIZER, FCGI_FILTER = 1, 2, 3  # FastCGI 1.0 §8
 CONSTANTS = {
@@ -45,15 +45,14 @@ _OF_PROCESSES = {"minSpare": 1, "maxSpare": 5, "maxChildren": 50, "maxRequests":
 _NOBODYS = {"jobClass": None, "jobArgs": ()}  # flup itself drops them
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Record):
     """One module of flup: what it speaks, whether it forks or has threads, and what its WSGIServer takes."""
 
     protocol: str
     forks: bool
     threads: bool
     positional: Mapping[str, Any]
-    by_keyword: Mapping[str, Any] = field(default_factory=dict)
+    by_keyword: Mapping[str, Any] = field(factory=dict)
 
     @property
     def signature(self) -> inspect.Signature:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+from gateway.record import Record
 
 if TYPE_CHECKING:
     from importlib.abc import Loader, MetaPathFinder
@@ -17,8 +18,7 @@ else:  # importing them takes 8 ms of every start, and the import system asks fo
 Apply = Callable[[ModuleType], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
+class _Change(Record):
     apply: Apply
     made: bool = False  # where no such module can be imported, it begins as an empty one
     package: bool = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import inspect
 import re
+import sys
 from collections.abc import Callable
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any
 
 from gateway import settings
@@ -16,6 +17,7 @@ from gateway.app.tracebacks import from_application
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)(?::(?P<path>\w+(?:\.\w+)*)(?P<call>\(\))?)?")
 _USUAL_NAMES = ("application", "app")
 WSGI, ASGI = "wsgi", "asgi"
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 Application = Callable[..., Any]  # of either interface
 
@@ -88,7 +90,19 @@ def is_asynchronous(found: Application) -> bool:
     """Say whether it is a coroutine function, or an instance with one for its __call__: Starlette, FastAPI, Django's
     ASGIHandler.
     """
-    return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
+    return _is_coroutine_function(found) or _is_coroutine_function(type(found).__call__)
+
+
+def _is_coroutine_function(found: Any) -> bool:
+    """`inspect.iscoroutinefunction`, which is not imported for this: it takes longer than all else here. Where it is
+    there it is asked, for it alone knows the functions that `inspect.markcoroutinefunction` has marked.
+    """
+    if "inspect" in sys.modules:
+        return bool(sys.modules["inspect"].iscoroutinefunction(found))
+    while isinstance(found, (MethodType, functools.partial)):
+        found = found.__func__ if isinstance(found, MethodType) else found.func
+    code = getattr(found, "__code__", None)
+    return code is not None and bool(code.co_flags & _CO_COROUTINE)
 
 
 def failure_of_script(path: str, error: BaseException) -> LoadError:

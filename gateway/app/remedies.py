@@ -5,14 +5,15 @@ Each remedy is the end of a message: it says what to write or start instead.
 
 from __future__ import annotations
 
-import inspect
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from types import ModuleType, TracebackType
+from types import BuiltinFunctionType, FunctionType, ModuleType, TracebackType
 from typing import Any
 
-# difflib, glob and sysconfig are imported where something has failed: workers have no other use for them.
+# difflib, glob and sysconfig are imported where something has failed: workers have no other use for them. Nor for
+# inspect, but where a class is called with environ and start_response.
+_CO_VARARGS = 0x04  # inspect.CO_VARARGS
 _VIRTUAL_ENVIRONMENTS = (".venv", "venv", "env", ".env")
 _USUAL_NAMES = ("application", "app")
 _MOST_NAMES = 4  # that are listed where none is near
@@ -107,16 +108,16 @@ def callables(owner: object) -> str:
 
 def _is_defined_in(module: ModuleType, found: Any) -> bool:
     """Whether a function or class is a module's own; an instance, such as Flask's application, does not tell."""
-    if inspect.isfunction(found) or isinstance(found, type):
+    if isinstance(found, (FunctionType, type)):
         return found.__module__ == module.__name__
-    return not inspect.isbuiltin(found)
+    return not isinstance(found, BuiltinFunctionType)
 
 
 def not_called_like_an_application(found: Any, arguments: int, text: str) -> str:
     """For a function or class that cannot take what an application is called with, 2 arguments (WSGI) or 3 (ASGI); ""
     where it can, or where that is not known.
     """
-    if not (inspect.isfunction(found) or isinstance(found, type)) or _takes(found, arguments):
+    if not isinstance(found, (FunctionType, type)) or _takes(found, arguments):
         return ""
     called = "environ and start_response" if arguments == 2 else "scope, receive and send"
     return f"{text} cannot be called with {called}; if it makes the application, write {text}()"
@@ -126,14 +127,25 @@ def _takes(found: Any, arguments: int) -> bool:
     """Whether something can be called with so many arguments; true where its signature is not its own to tell."""
     if hasattr(found, "__signature__"):
         return True
+    # Not those of what it wraps: werkzeug's @Request.application makes a function of one argument one of two.
+    if isinstance(found, FunctionType):
+        return _function_takes(found, arguments)
+    import inspect
+
     try:
-        # Not those of what it wraps: werkzeug's @Request.application makes a function of one argument one of two.
         inspect.signature(found, follow_wrapped=False).bind(*[None] * arguments)
     except TypeError:
         return False
     except ValueError:  # written in C
         return True
     return True
+
+
+def _function_takes(function: FunctionType, arguments: int) -> bool:
+    code = function.__code__
+    least = code.co_argcount - len(function.__defaults__ or ())
+    has_room = arguments <= code.co_argcount or bool(code.co_flags & _CO_VARARGS)
+    return least <= arguments and has_room and code.co_kwonlyargcount <= len(function.__kwdefaults__ or ())
 
 
 def context(tried: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from gateway import settings
@@ -18,14 +17,19 @@ _MOST_HOSTS = 1_000  # that are known to a quick way at a time, and
 _MOST_PORTS = 16  # of each
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Site:
-    """An application that is bound somewhere: its callable, or why there is none."""
+    """An application that is bound somewhere: its callable, or why there is none.
 
-    name: str
-    application: Application | None
-    error: str | None = None
-    label: int = 0  # under which requests to its host are counted
+    `label`: under which requests to its host are counted.
+    """
+
+    __slots__ = ("application", "error", "label", "name")
+
+    def __init__(self, name: str, application: Application | None, error: str | None = None, label: int = 0) -> None:
+        self.name = name
+        self.application = application
+        self.error = error
+        self.label = label
 
     def __str__(self) -> str:
         return self.name

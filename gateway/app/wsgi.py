@@ -9,7 +9,6 @@ failure makes the result incomplete, and the driver cuts the answer visibly.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, TextIO
 
@@ -27,16 +26,24 @@ _BLOCK = 2 * 65_528  # bytes of a file that are read at least: two full records 
 _WITH_HEAD = 65_536  # bytes: the largest body that goes in one piece with the head
 
 
-@dataclass(slots=True)
 class Result:
-    """What became of a request: the status, and whether the answer is whole; for the access log, its head in CGI form
-    and the size of its body in bytes.
+    """What became of a request: the status, and whether the answer is whole, by which results are compared; for the
+    access log, its head in CGI form and the size of its body in bytes.
     """
 
-    status: int
-    complete: bool
-    head: bytes = field(default=b"", compare=False)
-    size: int = field(default=0, compare=False)
+    __slots__ = ("complete", "head", "size", "status")
+
+    def __init__(self, status: int, complete: bool, head: bytes = b"", size: int = 0) -> None:
+        self.status = status
+        self.complete = complete
+        self.head = head
+        self.size = size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and (self.status, self.complete) == (other.status, other.complete)
+
+    def __repr__(self) -> str:
+        return f"Result({self.status}, complete={self.complete})"
 
 
 class Raised(NamedTuple):

@@ -446,6 +446,8 @@ class Class:
 instance = Class()
 method = instance.method
 partial = functools.partial(function)
+nested = functools.partial(functools.partial(method))
+called = functools.partial(plain, None)
 def factory(): return instance
 """
 
@@ -461,12 +463,19 @@ def factory(): return instance
         ("m:factory()", "auto", "asgi"),
         ("m:plain", "asgi", "asgi"),
         ("m:wsgi", "wsgi", "wsgi"),
+        ("m:called", "auto", "wsgi"),
+        ("m:nested", "auto", "asgi"),
     ],
 )
-def test_interface(write: Callable[..., None], app: str, interface: str, expected: str) -> None:
+def test_interface(
+    write: Callable[..., None], monkeypatch: pytest.MonkeyPatch, app: str, interface: str, expected: str
+) -> None:
     write(m=ASYNCHRONOUS)
     application = Application(app=app, interface=interface)
-    assert interface_of(load(application), application) == expected
+    found = load(application)
+    assert interface_of(found, application) == expected
+    monkeypatch.delitem(sys.modules, "inspect")  # which not every application has imported
+    assert interface_of(found, application) == expected
 
 
 def test_interface_that_is_another(write: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,22 @@ def mistake(app: str) -> str:
     with pytest.raises(LoadError) as caught:
         load(Application(name="shop", app=app))
     return str(caught.value).removeprefix("application 'shop': ")
+
+
+@pytest.mark.parametrize("arguments", [0, 2, 3])
+@pytest.mark.parametrize(
+    "parameters",
+    ["", "a", "a, b", "a, b, /", "a, b, c=1", "a=1, b=2", "*a", "a, *b", "a, b, c, *d", "a, b, *, c", "a, b, *, c=1",
+     "a, b, **c", "*, a", "a, b, c, d"],
+)  # fmt: skip
+def test_whether_a_function_takes_arguments_is_told_as_inspect_tells_it(parameters: str, arguments: int) -> None:
+    function = eval(f"lambda {parameters}: None")
+    try:
+        inspect.signature(function).bind(*[None] * arguments)
+    except TypeError:
+        assert "cannot be called" in remedies.not_called_like_an_application(function, arguments, "m:app")
+    else:
+        assert remedies.not_called_like_an_application(function, arguments, "m:app") == ""
 
 
 def environment(place: Path, *modules: str) -> Path:

@@ -59,7 +59,7 @@ def assert_error_page(served: Served, result: Result, status: int = 500) -> None
 
 def test_hello_is_one_send() -> None:
     served = Served(answering([b"hello\n"]))
-    assert served.ask() == Result(200, complete=True)
+    assert str(served.ask()) == "Result(200, complete=True)"
     assert served.exchange.sent == [b"Status: 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\nhello\n"]
     assert served.log == []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import resource
 import sys
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.app.accessformat import Entry, compile_format, encode, items
-from tests.app.test_accessformat import BEGAN, ENTRY, NONE
+from tests.app.test_accessformat import BEGAN, ENTRY, NONE, changed
 
 Render = Callable[[str, Entry], bytes | None]
 NAMES = ["SCRIPT_FILENAME", "REQUEST_METHOD", "REMOTE_ADDR", "REMOTE_USER", "REQUEST_URI", "QUERY_STRING",
@@ -119,7 +118,7 @@ def test_any_line(render: Callable[..., bytes | None], text: str, entry: Entry, 
 @pytest.mark.parametrize("atom", ["%m", "%r", "%q", "%Q", "%l", "%{HTTP_HOST}e", "json"])
 def test_what_is_not_ascii_is_left_to_python(render: Render, atom: str, value: Any) -> None:
     params = dict.fromkeys(NAMES, value)
-    assert render(atom, dataclasses.replace(ENTRY, params=params)) is None
+    assert render(atom, changed(params=params)) is None
 
 
 @pytest.mark.parametrize("text", ["%r", "%r%%", "%r%s", "%m%r", "%r%d", "%r%t", "%r%{X-Empty}o", "%r%Q"])
@@ -128,7 +127,7 @@ def test_no_line_is_longer_than_a_pipe_takes(render: Render, text: str) -> None:
     for size in range(LONG - 60, LONG + 3):
         for mark in ("x", '"'):
             uri = ("/" + "x" * size)[: -3 if mark == '"' else None]
-            entry = dataclasses.replace(ENTRY, params={"REQUEST_URI": uri[:-1] + mark, "REQUEST_METHOD": "GET"})
+            entry = changed(params={"REQUEST_URI": uri[:-1] + mark, "REQUEST_METHOD": "GET"})
             line = render(text, entry)
             assert line is None or (line == by_python(text, entry) and len(line) <= LONG)
             rendered += line is not None
