@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,14 +26,14 @@ from gateway.process.identity import Identity, IdentityError, find_identity
 from gateway.process.launch import launch
 from gateway.process.limits import StepError
 from gateway.process.replace import replace_process
+from gateway.record import Record
 from gateway.settings import Brief, ConfigError, Gateway, Pool, Settings
 
 USAGE, SYSTEM = 100, 111
 _FIRST_LOOK = 0.1  # seconds; a program that cannot run has ended by then
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Record):
     """What the flags ask for."""
 
     argv: tuple[str, ...]

@@ -7,14 +7,14 @@ import ipaddress
 import os
 import re
 import socket
-from dataclasses import dataclass
+
+from gateway.record import Record
 
 _PORT = re.compile(r"[1-9][0-9]{0,4}\Z", re.ASCII)
 _DESCRIPTOR_NAME = re.compile(r"[ -9;-~]{1,255}\Z")  # systemd.socket(5), FileDescriptorName=
 
 
-@dataclass(frozen=True, slots=True)
-class UnixAddress:
+class UnixAddress(Record):
     """A Unix socket by its path."""
 
     path: str
@@ -23,8 +23,7 @@ class UnixAddress:
         return self.path
 
 
-@dataclass(frozen=True, slots=True)
-class TcpAddress:
+class TcpAddress(Record):
     """An IP address and a port."""
 
     ip: ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -34,8 +33,7 @@ class TcpAddress:
         return f"[{self.ip}]:{self.port}" if self.ip.version == 6 else f"{self.ip}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class InheritedAddress:
+class InheritedAddress(Record):
     """A listening socket that this process was given: `fd:N`, or with `fd` None one of systemd's (LISTEN_FDS): those
     called `name` (LISTEN_FDNAMES), or all."""
 

@@ -9,7 +9,6 @@ import contextlib
 import select
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 
 from gateway.net.address import Address, InheritedAddress, UnixAddress
@@ -23,6 +22,7 @@ from gateway.protocol.client import (
     encode_request,
     encode_stdin,
 )
+from gateway.record import Record
 
 HEAD_SIZE = 65_536  # the most that status and headers may take, in bytes
 _READ_SIZE = 65_536
@@ -41,8 +41,7 @@ class AnswerCutShort(RequestFailed):
     """An answer that had begun ended before it was complete."""
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Record, frozen=False):
     """An answer: its head, and its body, which is read from the connection while it is iterated."""
 
     status: int

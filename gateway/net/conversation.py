@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway import log
@@ -13,6 +12,7 @@ from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Result
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, RequestHead, Violation
+from gateway.record import Record
 
 _BUFFERED_ANSWER = 65_536  # bytes of an answer that are kept back to be sent at once
 _ABORT_SECONDS = 0.1  # how long the front-end has to read what came before an abort
@@ -20,8 +20,7 @@ _ABORTED = "the front-end aborted the request"
 _TAKEN_OVER = "the request was ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
+class Timeouts(Record):
     """How long a peer may take, in seconds, and how long a kept connection may be idle."""
 
     head: float

@@ -9,10 +9,10 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress, parse_address
 from gateway.net.handover import Keep
+from gateway.record import Record
 
 HandOn = Callable[[socket.socket], object]
 
@@ -34,8 +34,7 @@ class AddressInUse(ListenError):
         super().__init__(message, 75)
 
 
-@dataclass(frozen=True, slots=True)
-class SocketFile:
+class SocketFile(Record):
     """Permissions of a Unix socket: mode bits, and owner and group by number (-1: left as they are)."""
 
     mode: int = 0o660
@@ -43,8 +42,7 @@ class SocketFile:
     gid: int = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Record):
     """A listening, non-blocking socket; `inode` identifies the file of a Unix socket that this process made."""
 
     socket: socket.socket

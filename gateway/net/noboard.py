@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
 class NoBoard:
     """Takes notice of everything and keeps nothing."""
+
+    __slots__ = ()
 
     def accepted(self) -> bool:
         """Nobody knows how long connections have waited."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import select
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gateway.net.conversation import Board
 from gateway.net.kept import KeptQueue
@@ -17,19 +16,27 @@ from gateway.protocol.events import Connection
 NEVER = float("inf")
 
 
-@dataclass(slots=True)
 class Peer:
-    """One connection; `deadline` is on the monotonic clock."""
+    """One connection; `deadline` is on the monotonic clock.
 
-    stream: Stream
-    connection: Connection
-    deadline: float
-    quick: bool = False  # nothing but whole requests has come, so that the next one may go the quick way
-    registered: bool = False
-    stale: bool = False  # its first request is known to have waited for too long
-    kept: bool = False  # has had a request and may be closed between two, if it must be
-    lingering: bool = False  # answered and shut down for writing: read to the end of the body, then closed
-    discarding: bool = False  # answered and to be kept: read to the end of the body first
+    `kept`: it has had a request and may be closed between two, if it must be. `stale`: its first request is known to
+    have waited for too long.
+    """
+
+    __slots__ = (
+        "connection", "deadline", "discarding", "kept", "lingering", "quick", "registered", "stale", "stream",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, connection: Connection, deadline: float, *, kept: bool, stale: bool) -> None:
+        self.stream = stream
+        self.connection = connection
+        self.deadline = deadline
+        self.kept = kept
+        self.stale = stale
+        self.quick = False  # nothing but whole requests has come, so that the next one may go the quick way
+        self.registered = False
+        self.lingering = False  # answered and shut down for writing: read to the end of the body, then closed
+        self.discarding = False  # answered and to be kept: read to the end of the body first
 
     @property
     def is_between_requests(self) -> bool:

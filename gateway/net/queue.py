@@ -9,7 +9,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LISTEN = 10  # TCP_LISTEN of <linux/tcp_states.h>, a Unix socket's state too
 
@@ -34,8 +34,7 @@ _LONGEST_ANSWER = 512  # bytes; 52 are usual
 _MOST_STALE_ANSWERS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class QueueDepth:
+class QueueDepth(NamedTuple):
     """The connections that wait in some listen queues, and the limit that listen(2) set, both summed.
 
     Linux lets one connection more than its limit wait in a queue. Where the kernel does not tell a queue's depth,
@@ -88,8 +87,7 @@ class QueueGauge:
         return _tcp_depth(sock) if sock.family in (socket.AF_INET, socket.AF_INET6) else None
 
 
-@dataclass(frozen=True, slots=True)
-class SocketKey:
+class SocketKey(NamedTuple):
     """What names a Unix socket to the kernel: its inode, and its cookie, which is never given out again."""
 
     inode: int

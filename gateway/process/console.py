@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from gateway import log
@@ -29,6 +28,7 @@ from gateway.process.output import Former, PoolLogs
 from gateway.process.policy import NEVER
 from gateway.process.spare import BOOT
 from gateway.process.start import open_pool_listeners, pool_identity
+from gateway.record import Record
 from gateway.settings import Gateway, Pool
 
 _MODULE = "gateway.console.main"
@@ -40,8 +40,7 @@ _START = 30_000  # ms to say that it serves
 _LEAVE = 3_000  # ms to finish what it has
 
 
-@dataclass(slots=True)
-class _Process:
+class _Process(Record, frozen=False):
     """A console from its start to its end; `deadline` is when it is killed."""
 
     popen: subprocess.Popen[bytes] | Former

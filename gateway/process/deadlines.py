@@ -10,13 +10,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from gateway import log
 from gateway.process.handles import Loop, WorkerHandle
 from gateway.process.interrupting import INTERRUPT, WRITE_STACKS
 from gateway.process.scoreboard import Activity
 from gateway.process.slowlog import SlowLog
+from gateway.record import Record
 from gateway.settings import Pool
 
 _NOT_SOON = 1 << 62
@@ -26,8 +26,7 @@ _STUCK = 0.3  # seconds over its deadline at which a worker that looks itself is
 _LEFT = "exited with status 0"
 
 
-@dataclass(slots=True)
-class _Overdue:
+class _Overdue(Record, frozen=False):
     """A request that has run for longer than one of the deadlines."""
 
     pid: int

@@ -13,7 +13,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import FrameType
 from typing import IO, Any, NoReturn
 
@@ -27,6 +26,7 @@ from gateway.process.setup import Setups
 from gateway.process.signals import Order
 from gateway.process.supervisor import Master
 from gateway.process.task import Task
+from gateway.record import Record
 from gateway.settings import Application, Binding, Pool, Settings
 
 _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # there is no new code to be had by a reload
@@ -59,8 +59,7 @@ def serve(name: str, pool: Pool, load: worker.Load) -> bool:
     return ended_by[-1:] == [signal.SIGHUP]
 
 
-@dataclass(frozen=True, slots=True)
-class _Fork:
+class _Fork(Record):
     """See `handles.Start`; with what the process had before it became a master."""
 
     load: worker.Load

@@ -12,13 +12,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from gateway.record import Record
 
 _SOCKET = re.compile(r"socket:\[(\d+)\]")  # what a link of /proc/PID/fd says (proc(5))
 
 
-@dataclass(frozen=True, slots=True)
-class Remains:
+class Remains(Record):
     """Something that was found, in words, and whether it forbids forking."""
 
     text: str

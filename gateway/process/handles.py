@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import IO, Any, Protocol
 
 from gateway.net.handover import Keep, State
@@ -25,7 +24,7 @@ from gateway.process.limits import bound
 from gateway.process.scoreboard import Activity, Counts, Scoreboard
 from gateway.process.spare import BOOT
 from gateway.process.task import Task
-from gateway.record import replace
+from gateway.record import Record, replace
 
 _LONGEST_MESSAGE = 200_000  # bytes
 _LONGEST_PATH = 4_096  # characters
@@ -198,8 +197,7 @@ class Zygote:
             os.kill(self.process.pid, signal.SIGKILL)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Record):
     """What a zygote says of a load: the applications that failed, and why no worker could start, or ""."""
 
     failed: frozenset[str]
@@ -233,8 +231,7 @@ def worker_channel() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-@dataclass(slots=True)
-class WorkerHandle:
+class WorkerHandle(Record, frozen=False):
     """A worker that was asked for; `pid` is 0 until it has reported and is known to be the master's own child.
 
     `channel` is the master's end of a `worker_channel`.

@@ -5,15 +5,15 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
+
+from gateway.record import Record
 
 
 class IdentityError(Exception):
     """A user or group that does not exist, or that this process may not become. `str()` is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Record):
     """A user to run as: number, group, supplementary groups, and the names for the environment."""
 
     uid: int

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from gateway.record import Record
 
 
 class WorkerState(enum.Enum):
@@ -69,67 +70,58 @@ SERVING = frozenset({_S.READY, _S.RETIRING})
 STAYING = frozenset({_S.STARTING, _S.READY, _S.RETIRING})  # not told to go
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnZygote:
+class SpawnZygote(Record):
     """Start the zygote of a new generation."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardZygote:
+class DiscardZygote(Record):
     """End a zygote that is no longer needed, or has not become READY in time."""
 
     generation: int
 
 
-@dataclass(frozen=True, slots=True)
-class ForkWorker:
+class ForkWorker(Record):
     """Let the generation's zygote fork a worker for a slot of the scoreboard."""
 
     generation: int
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class LetLeave:
+class LetLeave(Record):
     """Tell a worker to finish what it has and exit; `replaced` is whether the pool goes on without it."""
 
     slot: int
     replaced: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Terminate:
+class Terminate(Record):
     """End a worker now (SIGTERM)."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Kill:
+class Kill(Record):
     """End a worker that does not react (SIGKILL)."""
 
     slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(Record):
     """A generation's load is over: it serves (`error` is empty), or is refused and the old one goes on."""
 
     generation: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class StandIn:
+class StandIn(Record):
     """Begin, or end, to answer 503 in place of workers that cannot start."""
 
     wanted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Record):
     """The pool has stopped: no worker of it is left."""
 
 

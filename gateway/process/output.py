@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from gateway import log
@@ -15,6 +14,7 @@ from gateway.app.accessformat import Entry
 from gateway.net.accesslog import AccessLog, open_log
 from gateway.net.handover import Keep, State
 from gateway.process.handles import Loop, WorkerHandle
+from gateway.record import Record
 from gateway.settings import Pool
 
 _AT_ONCE = 16_384  # bytes read in one round of the master's loop
@@ -31,8 +31,7 @@ class Process(Protocol):
         """Its process ID, 0 as long as it is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Former:
+class Former(Record):
     """A process that another master has started."""
 
     pid: int

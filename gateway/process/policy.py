@@ -9,7 +9,6 @@ workers replace the old ones, one for one. A worker's own life is the table in `
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
 
 from gateway.process.backoff import Backoff
 from gateway.process.lifecycle import (
@@ -30,6 +29,7 @@ from gateway.process.lifecycle import (
     WorkerState,
 )
 from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
+from gateway.record import Record, field
 from gateway.settings import ProcessManager
 
 _TERMINATE_PATIENCE = 2_000  # ms from SIGTERM to SIGKILL
@@ -54,8 +54,7 @@ class Phase(enum.Enum):
     ENDED = "ended"
 
 
-@dataclass(slots=True)
-class Worker:
+class Worker(Record, frozen=False):
     """One worker, known by its slot."""
 
     generation: int
@@ -63,8 +62,7 @@ class Worker:
     deadline: int
 
 
-@dataclass(slots=True)
-class Generation:
+class Generation(Record, frozen=False):
     """One zygote and what it could not load."""
 
     number: int
@@ -74,8 +72,7 @@ class Generation:
     failed: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class PoolPolicy:
+class PoolPolicy(Record, frozen=False):
     """The state of one pool and its decisions. Every event method returns the actions to carry out, in order."""
 
     scaling: Scaling
@@ -85,7 +82,7 @@ class PoolPolicy:
     wanted: int = 0  # workers of the current generation
     max_children_reached: int = 0  # how often more were needed than are allowed
     standing_in: bool = False
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, Worker] = field(factory=dict)
     current: Generation | None = None
     candidate: Generation | None = None
     _too_many: bool = False  # the load needs more than max_children
@@ -93,7 +90,7 @@ class PoolPolicy:
     _planned: Plan | None = None  # for the generation that is loaded next
     _reload_wanted: bool = False
     _reporting: int = 0  # the generation whose load is still to be reported
-    _starts: Backoff = field(default_factory=Backoff)
+    _starts: Backoff = field(factory=Backoff)
 
     # -- events: the operator's ----------------------------------------------------------------------------------------
 

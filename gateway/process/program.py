@@ -15,7 +15,6 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from gateway import log
@@ -32,12 +31,12 @@ from gateway.process.policy import NEVER, Phase, PoolPolicy
 from gateway.process.scaling import Plan
 from gateway.process.setup import Setup, Setups
 from gateway.process.status import of_pool
+from gateway.record import Record
 
 _LOOK_EVERY = 1_000  # ms between two looks at the listen queue
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(Record):
     """What to run, as whom, the signal at which it finishes what it has and exits, and how to know that it runs."""
 
     argv: tuple[str, ...]
@@ -54,8 +53,7 @@ def find_signal(text: str) -> int:
         raise ValueError(f"{text!r} is no signal; write its name or number, as in TERM or 15") from None
 
 
-@dataclass(slots=True)
-class Copy:
+class Copy(Record, frozen=False):
     """One process of the program. On trial it has no slot yet."""
 
     generation: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import log
@@ -13,6 +12,7 @@ from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import ListenError
 from gateway.process.policy import NEVER
 from gateway.process.setup import Setup, Setups
+from gateway.record import Record, field
 from gateway.settings import Brief, ConfigError, Gateway, Settings
 
 Reread = Callable[[], tuple[Brief, Sequence[str]]]  # settings and problems as of now; raises ConfigError
@@ -22,18 +22,17 @@ _WITH_A_START = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(Record, frozen=False):
     """Settings that are ready to be applied: every step that can fail has been made, nothing that runs has changed.
 
     `problems`: what the pools of included files ask for and cannot have. Those stay as they are, or out.
     """
 
     brief: Brief
-    changed: dict[str, Setup] = field(default_factory=dict)
-    added: dict[str, Setups] = field(default_factory=dict)
-    removed: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    changed: dict[str, Setup] = field(factory=dict)
+    added: dict[str, Setups] = field(factory=dict)
+    removed: list[str] = field(factory=list)
+    problems: list[str] = field(factory=list)
 
 
 def set_up(brief: Brief) -> dict[str, Setups]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
+from gateway.record import Record
 from gateway.settings import Pool, ProcessManager
 
 
-@dataclass(frozen=True, slots=True)
-class Scaling:
+class Scaling(Record):
     """A pool's settings for its number of workers. Times in milliseconds."""
 
     pm: ProcessManager
@@ -57,8 +56,7 @@ class Scaling:
         }[self.pm]
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     """What a reload changes for the generation that it loads and for those after it. Times in milliseconds."""
 
     scaling: Scaling
@@ -71,8 +69,7 @@ class Plan:
         return cls(Scaling.of(pool), int(pool.start_timeout * 1000), int(pool.process_control_timeout * 1000))
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Record):
     """What was seen of a pool at one moment."""
 
     busy: int  # workers that run a request

@@ -21,11 +21,11 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.net.handover import Keep, State
 from gateway.net.memory import anonymous_file
+from gateway.record import Record, field
 
 SLOTS = 16_384  # of a generation: memory is taken by those alone that have been used
 CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
@@ -54,8 +54,7 @@ _FIELDS = 6  # of the text
 _LARGEST = (1 << 64) - 1  # that a word holds
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Record):
     """What a row said when it was read. `seconds` counts from the last change of `busy`."""
 
     pid: int = 0
@@ -77,19 +76,18 @@ class Activity:
 NOTHING = Activity()
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(Record, frozen=False):
     """What rows have counted, to be added up. The histograms' sums are in seconds."""
 
     requests: int = 0
     shed: int = 0
     gone: int = 0
     lost: int = 0
-    run: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    run: list[int] = field(factory=lambda: [0] * _BUCKETS)
     run_sum: float = 0.0
-    wait: list[int] = field(default_factory=lambda: [0] * _BUCKETS)
+    wait: list[int] = field(factory=lambda: [0] * _BUCKETS)
     wait_sum: float = 0.0
-    answers: dict[tuple[str, str], int] = field(default_factory=dict)  # by host and class
+    answers: dict[tuple[str, str], int] = field(factory=dict)  # by host and class
 
     def add(self, other: Counts) -> None:
         """Add what others have counted."""
@@ -105,8 +103,7 @@ class Counts:
             self.answers[key] = self.answers.get(key, 0) + count
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Record):
     """Where things are in the file, for so many threads in a worker and so many hosts that are counted apart."""
 
     threads: int

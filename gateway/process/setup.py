@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway import log
 from gateway.net.accesslog import open_log
@@ -18,11 +17,11 @@ from gateway.process.identity import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
 from gateway.process.start import open_pool_listeners, pool_identity, socket_file
 from gateway.process.task import Task
+from gateway.record import Record
 from gateway.settings import ConfigError, Pool, Work, pool_from_json, to_json, work_from_json
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
+class Setup(Record):
     """A pool's settings and work, with what they name: user, listeners."""
 
     pool: Pool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from gateway.process.lifecycle import SERVING, WorkerState
 from gateway.process.policy import Worker
 from gateway.process.recycling import most_memory, processor_time, resident_memory
 from gateway.process.scoreboard import BOUNDS, Activity, Counts
+from gateway.record import as_dict
 
 ENDS = ("crashed", "idle", "recycled", "replaced", "stopped", "timeout")
 
@@ -35,7 +35,7 @@ class Statistics:
         answers = [[host, name, count] for (host, name), count in self.before.answers.items()]
         return {
             "started": self._started,
-            "before": dataclasses.asdict(self.before) | {"answers": answers},
+            "before": as_dict(self.before) | {"answers": answers},
             "ended": self._ended,
             "max_active": self._max_active,
             "max_queue": self._max_queue,

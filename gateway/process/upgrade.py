@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from gateway import __version__, log
@@ -31,6 +30,7 @@ from gateway.net.memory import anonymous_file
 from gateway.process import signals
 from gateway.process.handles import Loop
 from gateway.process.prctl import die_with
+from gateway.record import Record
 from gateway.settings import ConfigError
 
 # Another one wherever this code cannot go on with what older code hands over: the document, the layout of a scoreboard,
@@ -126,8 +126,7 @@ class Upgrades:
         self._caller = self._rehearsal = None
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Record):
     """What is handed over, and the descriptors that go with it."""
 
     fd: int
@@ -246,8 +245,7 @@ def _version(told: str) -> str:
 # -- the next master, and its rehearsal --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HandedOver:
+class HandedOver(Record):
     """What a running master has handed to the next one, or to its rehearsal."""
 
     state: State
