@@ -43,6 +43,7 @@ COMMANDS = {
 # The publisher is loaded where an application names one, and only there.
 WITH_WERKZEUG = PACKAGE / "app" / "publisher"
 
+COSTLY = {"ast", "dataclasses", "dis", "inspect"}
 NEVER_IN_PROTOCOL = {"socket", "select", "os", "time", "threading", "asyncio", "logging", "subprocess", "signal"}
 NEVER_IN_APP = {"socket", "select", "selectors", "asyncio", "logging", "subprocess", "signal", "multiprocessing"}
 NEVER_IN_POLICY = {"os", "time", "signal", "socket", "select", "threading", "random"}
@@ -148,6 +149,24 @@ def test_worker_code_loads_without_any_installed_package() -> None:
         [sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=30, env={"PATH": os.defpath}
     )
     assert (bare.returncode, bare.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "serving, process.entry, process.upgrade, process.supervisor",
+        "process.zygote",
+        "process.worker",
+        "process.single",
+    ],
+    ids=["master", "zygote", "worker", "lone worker"],
+)
+def test_what_starts_each_time_starts_without_dataclasses(names: str) -> None:
+    """See `gateway.record`."""
+    modules = ", ".join(f"gateway.{name}" for name in names.split(", "))
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import {modules}; print({COSTLY} & set(sys.modules))"
+    bare = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, timeout=30)
+    assert (bare.stdout, bare.stderr) == ("set()\n", "")
 
 
 @pytest.mark.parametrize("path", MODULES, ids=[str(p.relative_to(PACKAGE)) for p in MODULES])
