@@ -15,9 +15,10 @@ from typing import Any, Protocol
 from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
+from gateway.app.exchange import Result
 from gateway.app.scope import PHRASES
 from gateway.app.tracebacks import from_application
-from gateway.app.wsgi import Result, request_line
+from gateway.app.wsgi import request_line
 
 Message = dict[str, Any]
 Log = Callable[[str], None]

@@ -12,12 +12,12 @@ from gateway.app.bindings import Bindings, bindings_of, labels
 from gateway.app.body import RequestBody
 from gateway.app.environ import Rejected
 from gateway.app.errors import ErrorStream
-from gateway.app.exchange import Exchange
+from gateway.app.exchange import Exchange, Result
 from gateway.app.files import Files
 from gateway.app.loader import ASGI, LoadError, interface_of, load, name_of
 from gateway.app.routing import Router
 from gateway.app.routing import Site as Site
-from gateway.app.wsgi import Application, FileWrapper, Response, Result, go_on, refuse, run
+from gateway.app.wsgi import Application, FileWrapper, Response, go_on, refuse, run
 from gateway.protocol.events import RequestHead
 from gateway.record import Record
 

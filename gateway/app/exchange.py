@@ -46,3 +46,23 @@ class Exchange(Protocol):
 
     def stderr(self, text: str) -> None:
         """Put one line into the front-end's error log where the protocol can (FCGI_STDERR). Never raises."""
+
+
+class Result:
+    """What became of a request: the status, and whether the answer is whole, by which results are compared; for the
+    access log, its head in CGI form and the size of its body in bytes.
+    """
+
+    __slots__ = ("complete", "head", "size", "status")
+
+    def __init__(self, status: int, complete: bool, head: bytes = b"", size: int = 0) -> None:
+        self.status = status
+        self.complete = complete
+        self.head = head
+        self.size = size
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Result) and (self.status, self.complete) == (other.status, other.complete)
+
+    def __repr__(self) -> str:
+        return f"Result({self.status}, complete={self.complete})"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TextIO
 
 from gateway.app.answer import Head, WSGIError, error_answer
 from gateway.app.environ import Rejected
-from gateway.app.exchange import BodyCutShort, Disconnected, Exchange
+from gateway.app.exchange import BodyCutShort, Disconnected, Exchange, Result
 from gateway.app.files import Files
 from gateway.app.interruption import RequestTimeout
 from gateway.app.tracebacks import from_application
@@ -24,26 +24,6 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 _BLOCK = 2 * 65_528  # bytes of a file that are read at least: two full records of FastCGI
 _WITH_HEAD = 65_536  # bytes: the largest body that goes in one piece with the head
-
-
-class Result:
-    """What became of a request: the status, and whether the answer is whole, by which results are compared; for the
-    access log, its head in CGI form and the size of its body in bytes.
-    """
-
-    __slots__ = ("complete", "head", "size", "status")
-
-    def __init__(self, status: int, complete: bool, head: bytes = b"", size: int = 0) -> None:
-        self.status = status
-        self.complete = complete
-        self.head = head
-        self.size = size
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Result) and (self.status, self.complete) == (other.status, other.complete)
-
-    def __repr__(self) -> str:
-        return f"Result({self.status}, complete={self.complete})"
 
 
 class Raised(NamedTuple):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.app.accessformat import Entry, compile_format, encode, items, spends_cpu
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.settings import Pool
 
 _PIPE_BUF = 4096  # bytes that a pipe takes as a whole or not at all (pipe(7))

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gateway import log
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.net.bodybuffer import BodyBuffer
 from gateway.protocol.events import RequestHead, RequestRefused
 

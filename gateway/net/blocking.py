@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from gateway import log
+from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Result, refuse
+from gateway.app.wsgi import refuse
 from gateway.net.acceptor import Acceptor, IpAddress
 from gateway.net.accesslog import AccessLog, Began
 from gateway.net.conversation import Board, Conversation, Handler, Timeouts

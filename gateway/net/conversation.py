@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from gateway import log
-from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.exchange import BodyCutShort, Disconnected, Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Result
 from gateway.net.stream import Stream, StreamClosed
 from gateway.protocol.events import Abort, Body, BodyEnd, Connection, Event, RequestHead, Violation
 from gateway.record import Record

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from gateway.app.asgi import Call, refuse
 from gateway.app.asyncdispatch import Usual, Whole
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.net.acceptor import Acceptor, IpAddress
 from gateway.net.accesslog import AccessLog
 from gateway.net.asyncexchange import LinkExchange

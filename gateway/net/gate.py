@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.app.wsgi import Result, refuse
+from gateway.app.exchange import Result
+from gateway.app.wsgi import refuse
 from gateway.net.conversation import Board, Conversation
 from gateway.net.stream import Stream
 from gateway.protocol.events import RequestHead

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway import log
 from gateway.app.asyncdispatch import Whole
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.net.asyncexchange import LinkExchange
 from gateway.net.conversation import Timeouts
 from gateway.net.outbox import LOOK_AGAIN, Outbox

@@ -14,8 +14,9 @@ from typing import Any, Protocol
 from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher
 from gateway.app.environ import mount, request_path
+from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Raised, Response, Result
+from gateway.app.wsgi import Raised, Response
 from gateway.net.accesslog import AccessLog, Began
 from gateway.net.conversation import Board, Conversation
 from gateway.net.mover import Mover

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -61,6 +60,8 @@ def _be_child(work: Callable[[], dict[str, Any] | int], parent: int, writing: in
                 file.write(json.dumps(given).encode())
             code = 0
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     finally:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
 from gateway.process.handles import WorkerHandle
 from gateway.settings import Pool
@@ -42,7 +41,7 @@ class Limits:
 def resident_memory(pid: int) -> int:
     """The bytes that a process holds in memory (proc(5), statm); 0 for one that is gone."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        return int(_read(pid, "statm").split()[1]) * _PAGE
     except OSError:
         return 0
 
@@ -50,7 +49,7 @@ def resident_memory(pid: int) -> int:
 def most_memory(pid: int) -> int:
     """The most bytes that a process has held in memory (proc(5), status, VmHWM); 0 for one that is gone."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = _read(pid, "status").splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
@@ -59,7 +58,12 @@ def most_memory(pid: int) -> int:
 def processor_time(pid: int) -> float:
     """The seconds of processor time that a process has used (proc(5), stat); 0 for one that is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = _read(pid, "stat").rpartition(")")[2].split()
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _read(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/{name}") as file:
+        return file.read()

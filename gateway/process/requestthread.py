@@ -17,9 +17,10 @@ from typing import Protocol
 
 from gateway import log
 from gateway.app.dispatch import Dispatcher
+from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption, RequestTimeout
 from gateway.app.tracebacks import stack_of
-from gateway.app.wsgi import Result, request_line
+from gateway.app.wsgi import request_line
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Board, Conversation, Handler
 from gateway.net.orders import Control

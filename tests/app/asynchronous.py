@@ -9,8 +9,8 @@ from typing import Any
 from gateway.app.asgi import Call
 from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.errors import ErrorStream
+from gateway.app.exchange import Result
 from gateway.app.routing import Site
-from gateway.app.wsgi import Result
 from gateway.protocol.events import RequestHead, Role
 from gateway.settings import Binding
 from tests.app.memory import NGINX

@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
-from gateway.app.exchange import BodyCutShort, Disconnected
+from gateway.app.exchange import BodyCutShort, Disconnected, Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Application, Result
+from gateway.app.wsgi import Application
 from gateway.protocol.events import RequestHead, Role
 from gateway.settings import Binding
 

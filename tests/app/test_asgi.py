@@ -9,7 +9,7 @@ import pytest
 
 from gateway.app.asgi import ASGIError, ClientGone
 from gateway.app.environ import Rejected
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.settings import Binding
 from tests.app.asynchronous import MemoryAsyncExchange, Message, Served, part, sending, start
 

@@ -13,8 +13,7 @@ from gateway.app.answer import REASONS
 from gateway.app.asyncdispatch import AsyncDispatcher
 from gateway.app.bindings import BindingConflict
 from gateway.app.dispatch import Site, build
-from gateway.app.exchange import Exchange
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Exchange, Result
 from gateway.protocol.events import Role
 from gateway.settings import Application, Binding
 from tests.app.memory import MemoryExchange, Served, answering

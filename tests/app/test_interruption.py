@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import gateway
+from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption, RequestTimeout
-from gateway.app.wsgi import Result
 from tests.app.memory import MemoryExchange, Served, answering
 
 TEXT = [("Content-Type", "text/plain")]

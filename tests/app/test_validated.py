@@ -8,7 +8,7 @@ from wsgiref.validate import validator
 
 import pytest
 
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from tests.app.memory import MemoryExchange, Served
 
 TEXT = [("Content-Type", "text/plain")]

@@ -11,7 +11,8 @@ import pytest
 
 from gateway.app import answer
 from gateway.app.answer import REASONS
-from gateway.app.wsgi import FileWrapper, Result
+from gateway.app.exchange import Result
+from gateway.app.wsgi import FileWrapper
 from tests.app.memory import MemoryExchange, Served, answering
 
 Environ = dict[str, Any]

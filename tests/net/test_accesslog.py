@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app.wsgi import Result
+from gateway.app.exchange import Result
 from gateway.net.accesslog import access_log, open_log
 from gateway.settings import Pool
 
