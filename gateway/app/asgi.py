@@ -2,8 +2,7 @@
 
     asyncdispatch.handle → Call.run → application(scope, receive, send) → exchange.send … exchange.end
 
-The head is kept back until the first part of the body, so that an error before it is still a whole 500; after it, a
-failure is made visible by `exchange.fail`. What waits, waits by the exchange.
+The head is kept back until the first part of the body, so that an error before it is still a whole 500.
 """
 
 from __future__ import annotations

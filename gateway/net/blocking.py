@@ -38,7 +38,6 @@ _LAST_ACCEPTS = 1_000  # of connections that are queued when the whole pool stop
 _READABLE = select.EPOLLIN
 _MOST_EVENTS = 64  # at once; others come first in the next round
 
-
 _Request = tuple[Peer, dict[str, Any], Conversation, Began | None, float | None]
 T = TypeVar("T")
 
