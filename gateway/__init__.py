@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.app.interruption import RequestTimeout as RequestTimeout
+
+TYPE_CHECKING = False  # a start has something to start before it has the time to import `typing` (`process.spare`)
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 

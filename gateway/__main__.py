@@ -5,7 +5,6 @@ Exit codes: 0; 1 refused; 75 another instance owns the socket; 100 usage or sett
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import sys
@@ -18,22 +17,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; what went wrong is one line on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["serve"]:
-        return guarded(functools.partial(_serve, words[1:]))
+        return int(guarded(functools.partial(_serve, words[1:])))
     from gateway.commands.group import MODULES, run
 
     if words and words[0] not in MODULES and os.path.isfile(words[0]):
         words.insert(0, "run")  # `gateway SCRIPT`
-    return guarded(functools.partial(run, words))
+    return int(guarded(functools.partial(run, words)))
 
 
 def _serve(words: Sequence[str]) -> int:
     from gateway.process.spare import Spare  # first, for what it starts takes longest
 
-    with contextlib.ExitStack() as resources:
-        spare = Spare.of_a_start(resources)
+    spare = Spare.of_a_start()
+    try:
         from gateway.serving import serve
 
         return serve(words, spare)
+    finally:
+        if spare is not None:
+            spare.close()
 
 
 if __name__ == "__main__":

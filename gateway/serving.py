@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.net.address import runtime_directory
-from gateway.net.handover import VARIABLE
 from gateway.net.listeners import fd_is_listening
 from gateway.process.apart import Apart
+from gateway.process.spare import UPGRADE
 from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def supervise(
 
 def handed_over() -> HandedOver | None:
     """What another master has handed to this process, which is to go on with it (`upgrade`). Raises ConfigError."""
-    if VARIABLE not in os.environ:
+    if UPGRADE not in os.environ:
         return None
     from gateway.process import upgrade
 

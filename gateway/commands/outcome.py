@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+
+TYPE_CHECKING = False  # see `process.spare`
+if TYPE_CHECKING:
+    from typing import Any
 
 REFUSED, USAGE, OUR_BUG, SYSTEM, INTERRUPTED = 1, 100, 101, 111, 130
-
-Given = TypeVar("Given")
 
 
 def tell(*messages: str) -> None:
@@ -18,7 +19,7 @@ def tell(*messages: str) -> None:
         print(f"gateway: {message.rstrip()}", file=sys.stderr)
 
 
-def guarded(command: Callable[[], Given]) -> Given | int:
+def guarded(command: Callable[[], Any]) -> Any:
     """Run a command; where it fails say why, in one line, and return the exit code for that."""
     try:
         return command()

@@ -11,5 +11,3 @@ from typing import Any
 
 Keep = Callable[[int], int]  # lets a descriptor outlive the exec, and returns its number
 State = dict[str, Any]
-
-VARIABLE = "GATEWAY_UPGRADE"  # in the environment of who is to go on: whose document it is, and its descriptor

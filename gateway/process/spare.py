@@ -9,24 +9,22 @@ all that (`handles.execute`), as every other pool and every reload have them.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
 import site
 import socket
 import stat
 import sys
 from collections.abc import Mapping
-from typing import IO, TYPE_CHECKING
 
-from gateway.net.handover import VARIABLE
-
+TYPE_CHECKING = False  # this is imported first of all, and what it does not need then would only be in the way
 if TYPE_CHECKING:
+    from typing import IO
+
     from gateway.process.handles import Process
     from gateway.process.identity import Identity
     from gateway.process.task import Task
 
+UPGRADE = "GATEWAY_UPGRADE"  # in the environment of a master that is to go on: whose document it is, and where
 BOOT = os.path.join(os.path.dirname(__file__), "boot.py")  # executed by an interpreter, whichever it is
 KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "JOURNAL_STREAM")  # where the environment is cleared
 LONGEST_MESSAGE = 100_000  # bytes
@@ -51,17 +49,13 @@ class Spare:
             self._pid = os.posix_spawn(command[0], command, self._environment, setpgroup=0)
 
     @classmethod
-    def of_a_start(cls, resources: contextlib.ExitStack) -> Spare | None:
-        """Start one, to be closed with `resources`; None where it would suit no pool, or there will be no master.
+    def of_a_start(cls) -> Spare | None:
+        """Start one; None where it would suit no pool, or there will be no master.
 
         Users may have packages of their own, and those of one user are not for another to load. A socket on fd 0 is
         that of a worker by itself. Raises OSError.
         """
-        if site.ENABLE_USER_SITE or _is_socket(0) or VARIABLE in os.environ:
-            return None
-        spare = cls()
-        resources.callback(spare.close)
-        return spare
+        return None if site.ENABLE_USER_SITE or _is_socket(0) or UPGRADE in os.environ else cls()
 
     def __call__(
         self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
@@ -92,6 +86,8 @@ class Spare:
 
     def _is_taken(self, task: Task, identity: Identity | None, fds: list[int]) -> bool:
         """Give the order; False where nobody takes it. Raises StepError for what the pool cannot have."""
+        import json
+
         from gateway.process.environment import environment
         from gateway.process.limits import StepError
 
@@ -108,6 +104,8 @@ class Spare:
 
 
 def _end(pid: int) -> None:
+    import signal
+
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
 

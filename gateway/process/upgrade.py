@@ -24,12 +24,13 @@ from typing import Any, NoReturn
 
 from gateway import __version__, log
 from gateway.net.control import Caller
-from gateway.net.handover import VARIABLE, Keep, State
+from gateway.net.handover import Keep, State
 from gateway.net.listeners import given_by_systemd
 from gateway.net.memory import anonymous_file
 from gateway.process import signals
 from gateway.process.handles import Loop
 from gateway.process.prctl import die_with
+from gateway.process.spare import UPGRADE
 from gateway.record import Record
 from gateway.settings import ConfigError
 
@@ -135,7 +136,7 @@ class Document(Record):
     @property
     def environment(self) -> dict[str, str]:
         """The environment of who is to read it."""
-        return {**os.environ, VARIABLE: f"{os.getpid()}:{self.fd}"}
+        return {**os.environ, UPGRADE: f"{os.getpid()}:{self.fd}"}
 
     @contextlib.contextmanager
     def inherited(self) -> Iterator[None]:
@@ -259,7 +260,7 @@ class HandedOver(Record):
 
 def handed_over() -> HandedOver | None:
     """Read what was handed over to this process; None at an ordinary start. Raises ConfigError where it is unknown."""
-    author, _, fd = os.environ.pop(VARIABLE, "").partition(":")
+    author, _, fd = os.environ.pop(UPGRADE, "").partition(":")
     if author not in (str(os.getpid()), str(os.getppid())):
         return None  # it was another's
     rehearsal = author != str(os.getpid())

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from gateway.net.handover import VARIABLE
 from gateway.process.handles import Zygote, receive
 from gateway.process.limits import StepError
-from gateway.process.spare import Spare
+from gateway.process.spare import UPGRADE, Spare
 from gateway.process.task import Task
 from gateway.settings import Application, Binding, Pool, Work, to_json
 
@@ -105,11 +104,10 @@ def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.M
     try:
         monkeypatch.setattr(site, "ENABLE_USER_SITE", reason == "packages")
         if reason == "upgrade":
-            monkeypatch.setenv(VARIABLE, "1:3")
+            monkeypatch.setenv(UPGRADE, "1:3")
         if reason == "socket":
             os.dup2(theirs.fileno(), 0)
-        with contextlib.ExitStack() as resources:
-            assert Spare.of_a_start(resources) is None
+        assert Spare.of_a_start() is None
     finally:
         os.dup2(before, 0)
         os.close(before)
@@ -119,12 +117,13 @@ def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.M
 
 def test_one_that_is_not_asked_for_ends_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(site, "ENABLE_USER_SITE", False)
-    with contextlib.ExitStack() as resources, open(os.devnull) as null:
-        before = os.dup(0)
+    before = os.dup(0)
+    with open(os.devnull) as null:
         os.dup2(null.fileno(), 0)
-        spare = Spare.of_a_start(resources)
-        os.dup2(before, 0)
-        os.close(before)
-        assert spare is not None
-        assert Path(f"/proc/{spare._pid}").exists()
+    spare = Spare.of_a_start()
+    os.dup2(before, 0)
+    os.close(before)
+    assert spare is not None
+    assert Path(f"/proc/{spare._pid}").exists()
+    spare.close()
     assert not Path(f"/proc/{spare._pid}").exists()
