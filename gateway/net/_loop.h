@@ -91,6 +91,12 @@ static PyObject *serve_watched(Quick *self, int fd, int crowded)
     return outcome;
 }
 
+/* After a request that Python has ended: nothing for it to do, but it may have to leave. */
+static PyObject *back_to_python(void)
+{
+    return PyList_New(0);
+}
+
 /* Accept a connection and serve it: None where that is all, else its fd, for Python to close, and what `serve` would say
  * of it; NotImplemented there when it has waited for too long and nothing was read. */
 static PyObject *accept_and_serve(Quick *self, int listener, int crowded)
@@ -107,8 +113,9 @@ static PyObject *accept_and_serve(Quick *self, int listener, int crowded)
     if (outcome == Py_False || outcome == NULL)
         close(fd);
     if (outcome == Py_False || outcome == Py_Ellipsis) {
+        const int ended = outcome == Py_Ellipsis;
         Py_DECREF(outcome);
-        Py_RETURN_NONE;
+        return ended ? back_to_python() : Py_NewRef(Py_None);
     }
     return outcome == NULL ? NULL : Py_BuildValue("iN", fd, outcome);
 }
@@ -219,12 +226,13 @@ static PyObject *serve_event(Quick *self, int fd, int connections)
     PyObject *outcome = serve_watched(self, fd, connections > 1);
     if (outcome == NULL)
         return NULL;
+    const int ended = outcome == Py_Ellipsis;
     if (outcome == Py_True)
         note_answer(self, fd);
-    else if (outcome != Py_Ellipsis && outcome != Py_None)
+    else if (!ended && outcome != Py_None)
         return Py_BuildValue("iN", fd, outcome);
     Py_DECREF(outcome);
-    Py_RETURN_NONE;
+    return ended ? back_to_python() : Py_NewRef(Py_None);
 }
 
 /* Wait for events of an epoll set, up to `timeout` ms from the last one, and serve what is served from here. Returns the

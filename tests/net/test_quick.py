@@ -361,6 +361,25 @@ def test_an_answer_that_the_front_end_is_slow_to_take(extension: type) -> None:
                 assert len(front.ask(keep=keep, PATH_INFO="/body-13").body) == 65_000
 
 
+def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, extension: type) -> None:
+    def application(environ: Environ, start_response: Start) -> list[bytes]:
+        if environ["PATH_INFO"] == "/long":
+            running._driver._interruption.interrupt()
+        start_response("200 OK", PLAIN)
+        return [b"done"]
+
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(tmp_path / "s"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(quick, "Quick", extension)
+            running = Running([listener], application)
+        stack.callback(running.close)
+        for path, status in (("/", b"200 OK"), ("/long", b"504 ")):
+            with Front(tmp_path / "s") as front:
+                assert front.ask(PATH_INFO=path).out.startswith(b"Status: " + status)
+        running.join()
+
+
 def test_start_response_is_of_no_use_after_its_request(tmp_path: Path, extension: type) -> None:
     kept: list[Start] = []
 
