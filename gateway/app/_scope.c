@@ -236,7 +236,8 @@ static PyObject *scope_of(const State *state, PyObject *base, PyObject *params, 
 static PyObject *site_of(PyObject *hosts, PyObject *const *found)
 {
     PyObject *ports = PyDict_GetItemWithError(hosts, found[HOST]);
-    return ports == NULL ? NULL : PyDict_GetItemWithError(ports, found[PORT]);
+    PyObject *site = ports == NULL ? NULL : PyDict_GetItemWithError(ports, found[PORT]);
+    return site == Py_None ? NULL : site;
 }
 
 /* usual(params, hosts, max_body, base, known, header_of) -> (scope, site, size), or None for Python to look. */

@@ -44,6 +44,7 @@ _LONGEST_NUMBER = 18  # digits: more than any body has, and int() stays cheap
 
 _HOST = re.compile(rf"({NAME.pattern})\.?(?::([1-9][0-9]{{0,4}}))?", re.ASCII)
 _IPV6 = re.compile(r"\[([^][]*)\](?::([1-9][0-9]{0,4}))?", re.ASCII)
+_PORT = re.compile(r":[0-9]*\Z", re.ASCII)
 _AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", re.ASCII)
 _MALFORMED = re.compile(r"[^?#]*?%(?![0-9A-Fa-f]{2})")
 _SAFE = "/:@!$&'()*+,;=~"  # of a path, what quote() leaves (RFC 3986 §3.3)
@@ -141,7 +142,7 @@ def _complete(params: dict[str, Any]) -> None:
 def server_name(params: dict[str, Any]) -> str:
     """The host of the request, else the address it came to, else localhost: never empty (PEP 3333)."""
     for text in (params.get("HTTP_HOST", ""), params.get("SERVER_ADDR", "")):
-        name = re.sub(r":[0-9]*\Z", "", text) if text.count(":") == 1 or text.startswith("[") else text
+        name = _PORT.sub("", text) if text.count(":") == 1 or text.startswith("[") else text
         if name and not name.startswith("unix:"):
             return f"[{name}]" if ":" in name and not name.startswith("[") else name
     return "localhost"

@@ -66,8 +66,8 @@ class Router:
         ValueError for bindings that cannot be.
         """
         self._bindings = Bindings(entries)
-        # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT.
-        self.hosts: dict[str, dict[str, Known]] = {}
+        # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT; None where the path decides.
+        self.hosts: dict[str, dict[str, Known | None]] = {}
         self.notes_hosts = False
         self._authorizer = authorizer
         self._elsewhere = Bindings(
@@ -113,19 +113,32 @@ class Router:
         found = self._elsewhere.find(host, port, "")
         return "" if found is None else f" in this pool, but in {found[0]}: the front-end sends it to the wrong one"
 
-    def _note(self, environ: dict[str, Any], host: str, port: int) -> None:
-        """Let the quick way know what is bound to a host as it is written, if that is the same for each path.
+    def known(self, environ: dict[str, Any]) -> Known | None:
+        """For a quick way: what is bound to the host of a request that has HTTP_HOST and SERVER_PORT, if each path has
+        the same. It is in `hosts` from here on.
+        """
+        try:
+            host, port = host_and_port(environ, self.port_from)
+        except Rejected:
+            return None
+        return self._note(environ, host, port)
+
+    def _note(self, environ: dict[str, Any], host: str, port: int) -> Known | None:
+        """Let the quick way know what is bound to a host as it is written.
 
         What there is to be known is the clients' to choose, so it is forgotten before it becomes much.
         """
-        site = self._bindings.find_for_all_paths(host, port)
         text = environ.get("HTTP_HOST")
-        if site is None or site.application is None or text is None:
-            return
+        if text is None:
+            return None
+        known = None
+        site = self._bindings.find_for_all_paths(host, port)
+        if site is not None and site.application is not None:
+            known = Known(site.application, site.name, site.label, host, server_name(environ))
         if len(self.hosts) >= _MOST_HOSTS:
             self.hosts.clear()
-        known = Known(site.application, site.name, site.label, host, server_name(environ))
         ports = self.hosts.setdefault(text, {})
         if len(ports) >= _MOST_PORTS:
             ports.clear()
         ports[environ["SERVER_PORT"]] = known
+        return known

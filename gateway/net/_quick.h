@@ -47,7 +47,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     State *state; /* of the module, which the type holds */
-    PyObject *driver, *base, *hosts, *begin, *end, *accepted, *should_share; /* the last four are methods of the board */
+    PyObject *driver, *base, *hosts, *known;
+    PyObject *begin, *end, *accepted, *should_share; /* methods of the board */
     PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body, *access, *suppressed;
     Line *format; /* of the access log, if there is one */
     int log_fd;

@@ -28,6 +28,7 @@ class Quick:
         driver: object,
         base: dict[str, Any],
         hosts: dict[str, Any],
+        known: Callable[[dict[str, Any]], Any],
         begin: Callable[..., None],
         end: Callable[..., None],
         accepted: Callable[[], bool],

@@ -29,14 +29,17 @@ static int find_body(const byte *data, Py_ssize_t size, const Shape *shape, Requ
     return size == end + HEADER_SIZE && memcmp(data + end, STDIN_END, HEADER_SIZE) == 0;
 }
 
-/* What is bound to the host, where `Dispatcher` has noted it. */
+/* What is bound to the host. */
 static int find_site(Quick *self, const Params *params, Request *request)
 {
     PyObject *ports = PyDict_GetItemWithError(self->hosts, params->roles[HTTP_HOST]);
-    if (ports == NULL)
-        return PyErr_Occurred() ? -1 : 0;
-    request->site = PyDict_GetItemWithError(ports, params->roles[SERVER_PORT]);
-    return request->site != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
+    PyObject *site = ports == NULL ? NULL : PyDict_GetItemWithError(ports, params->roles[SERVER_PORT]);
+    if (site == NULL && !PyErr_Occurred()) {
+        site = PyObject_CallFunctionObjArgs(self->known, params->params, NULL);
+        Py_XDECREF(site); /* `hosts` has it, too */
+    }
+    request->site = site;
+    return site == NULL ? -1 : site != Py_None;
 }
 
 static int set_server_name(const EnvironNames *names, const Params *params, PyObject *site)

@@ -89,6 +89,7 @@ class QuickWay:
             self,
             dispatcher.base | {"wsgi.input": RequestBody.whole()},
             dispatcher.router.hosts,
+            dispatcher.router.known,
             board.begin,
             board.end,
             board.accepted,
@@ -106,7 +107,6 @@ class QuickWay:
             tuple(listeners),
         )
         dispatcher.errors.exchange = quick
-        dispatcher.router.notes_hosts = True
         self._has_queue_timeout = queue_timeout > 0
         self.serve = quick.serve
         self.wait = quick.wait

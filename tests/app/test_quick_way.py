@@ -40,10 +40,10 @@ def test_a_host_is_known_after_its_first_request() -> None:
         (Binding(hostname="a.example", port=8080, path="/hello"), Binding(hostname="*")),
     ],
 )
-def test_a_host_with_paths_is_not(bindings: tuple[Binding, ...]) -> None:
+def test_of_a_host_with_paths_it_is_known_that_they_decide(bindings: tuple[Binding, ...]) -> None:
     served = noting(*bindings)
     assert served.ask().status == 200
-    assert served.dispatcher.router.hosts == {}
+    assert served.dispatcher.router.hosts == {NGINX["HTTP_HOST"]: {NGINX["SERVER_PORT"]: None}}
 
 
 @pytest.mark.parametrize("bound", ["*", "*.example", "a.example"])
@@ -63,6 +63,14 @@ def test_a_request_without_host_and_an_application_that_is_not_there() -> None:
     served = noting(Binding(), application=None)
     assert served.ask().status == 503
     assert served.dispatcher.router.hosts == {}
+
+
+def test_a_quick_way_can_ask_before_it_serves() -> None:
+    router = noting(Binding(hostname="a.example")).dispatcher.router
+    for host, expected in (("a.example", "a.example"), ("b.example", None), ("a/b", None)):
+        known = router.known({"HTTP_HOST": host, "SERVER_PORT": "80"})
+        assert (known and known.host) == expected
+    assert [list(ports.values()) for ports in router.hosts.values()][1:] == [[None]]
 
 
 def test_what_is_known_is_bounded() -> None:

@@ -29,11 +29,11 @@ def test_host_whose_paths_have_one_binding_is_noted() -> None:
     assert (known.name, known.host, known.server_name) == ("it", "a.example", "a.example")
 
 
-def test_host_with_paths_and_requests_without_a_host_are_not() -> None:
+def test_of_a_host_with_paths_it_is_noted_that_they_decide() -> None:
     made = router(Binding(), Binding(hostname="a.example", path="/hello"))
     route(made)
     route(made, HTTP_HOST="")
-    assert made.hosts == {}
+    assert made.hosts == {"a.example:8080": {"8080": None}}
 
 
 def test_what_is_noted_is_bounded() -> None:
