@@ -65,7 +65,7 @@ def gateway_side(application: Hello, functions: ModuleType) -> Side:
     dispatcher = Dispatcher([(Binding(), Site("hello", application))], errors=ErrorStream(print), log=print)
     timeouts = Timeouts(5, 5, 5, 5)
     scoreboard = Scoreboard(1, ["", "*"])
-    [row] = Slot(scoreboard.fd, 0, scoreboard.layout).rows
+    [row] = Slot(scoreboard.fd, scoreboard.layout).take(0)
     interruption = Interruption()
 
     def serve(sock: socket.socket) -> int:

@@ -21,8 +21,9 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 class Acceptor:
     """Takes connections from listeners that many processes watch."""
 
-    def __init__(self, listeners: Sequence[socket.socket], epoll: select.epoll, allowed: Sequence[IpAddress]) -> None:
+    def __init__(self, listeners: Sequence[socket.socket], allowed: Sequence[IpAddress]) -> None:
         """`allowed`: who may connect over TCP; empty for everyone."""
+        self.epoll: select.epoll  # to be set before it watches
         # With family, type and protocol as numbers: `socket.socket` makes enumerations of them for each connection.
         self._listeners = {
             listener.fileno(): (listener, int(listener.family), int(listener.type), listener.proto)
@@ -30,7 +31,6 @@ class Acceptor:
         }
         for listener in listeners:
             listener.setblocking(False)  # whatever socket.setdefaulttimeout the application has asked for
-        self._epoll = epoll
         self._allowed = frozenset(allowed)
         self._watching = False
         self.resumes = 0.0  # when to watch again after a pause, on the monotonic clock; 0 where there is none
@@ -53,7 +53,7 @@ class Acceptor:
         """Be woken for connections."""
         for fd in self._listeners:
             # Exclusive: of the pool's idle workers one is woken for one connection, not all (epoll_ctl(2)).
-            self._epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
+            self.epoll.register(fd, select.EPOLLIN | select.EPOLLEXCLUSIVE)
         self._watching = True
 
     def step_back(self) -> None:
@@ -67,7 +67,7 @@ class Acceptor:
         self.resumes = 0.0
         if self._watching:
             for fd in self._listeners:
-                self._epoll.unregister(fd)
+                self.epoll.unregister(fd)
         self._watching = False
 
     def accept(self, fd: int) -> tuple[socket.SocketType, Peer]:

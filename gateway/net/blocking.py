@@ -62,8 +62,7 @@ class Driver:
         quick: QuickMaker | None = None,
     ) -> None:
         """`quick` makes the quick way of requests, for a driver that runs in the main thread."""
-        self._epoll = select.epoll()
-        self._acceptor = Acceptor(listeners, self._epoll, allowed)
+        self._acceptor = Acceptor(listeners, allowed)
         self._control = control
         self._new_connection = new_connection
         self._handler = handler
@@ -73,7 +72,7 @@ class Driver:
         self._interruption = interruption = interruption or Interruption()
         self._converse = functools.partial(Conversation, timeouts=timeouts, board=board, interruption=interruption)
         self._access = access
-        self._peers = Peers(self._epoll, kept)
+        self._peers = Peers(kept)
         self._leaving = False
         self._seen = False  # the event that is being handled has just come, and told of no hang-up
         self._busy: Peer | None = None  # whose request runs
@@ -130,7 +129,8 @@ class Driver:
     # -- sources: listeners, the kept queue, the control channel ------------------------------------------------------
 
     def watch(self) -> None:
-        """Begin to be woken for what comes: from here on the worker counts as ready."""
+        """Begin to be woken for what comes, in this process: from here on the worker counts as ready."""
+        self._epoll = self._acceptor.epoll = self._peers.epoll = select.epoll()
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
         self._acceptor.watch()
         if self._peers.kept is not None:

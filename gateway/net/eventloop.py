@@ -103,8 +103,8 @@ class EventDriver:
         self.max_body = handler.max_body
         self.whole = handler.whole if protocol == "fastcgi" else _never
         self.is_full = False
-        self._epoll = select.epoll()  # for the listeners and the kept queue; the loop watches it
-        self._acceptor = Acceptor(listeners, self._epoll, allowed)
+        self._acceptor = Acceptor(listeners, allowed)
+        self._epoll = self._acceptor.epoll = select.epoll()  # also for the kept queue; the loop watches it
         self._control = control
         self.new_connection = new_connection
         self._handler = handler

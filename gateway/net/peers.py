@@ -47,13 +47,13 @@ class Peer:
 class Peers(dict[int, Peer]):
     """Peers by descriptor, those of them in the epoll set that are waited for."""
 
-    def __init__(self, epoll: select.epoll, kept: KeptQueue | None) -> None:
+    def __init__(self, kept: KeptQueue | None) -> None:
         super().__init__()
+        self.epoll: select.epoll  # to be set before there are any
         self.fresh: dict[int, Peer] = {}  # those that have sent nothing yet
         self.kept = kept  # to the workers that stay
         self.quick: QuickWay | None = None
         self.expiry = NEVER  # no deadline is earlier
-        self._epoll = epoll
 
     def add(self, peer: Peer) -> Peer:
         """Have one more; return it."""
@@ -65,7 +65,7 @@ class Peers(dict[int, Peer]):
     def wait_for(self, peer: Peer) -> None:
         """Look at the connection again when bytes come, or at its deadline."""
         if not peer.registered:
-            self._epoll.register(peer.stream.fd, select.EPOLLIN)
+            self.epoll.register(peer.stream.fd, select.EPOLLIN)
             peer.registered = True
         self.expiry = min(self.expiry, peer.deadline)
 
@@ -110,7 +110,7 @@ class Peers(dict[int, Peer]):
             self.leave_quick_way(peer)
         # By hand: a descriptor that was passed to another process stays in the epoll set when this one closes it.
         if peer.registered:
-            self._epoll.unregister(peer.stream.fd)
+            self.epoll.unregister(peer.stream.fd)
         del self[peer.stream.fd]
         self.fresh.pop(peer.stream.fd, None)
         peer.stream.close()

@@ -43,8 +43,8 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     State *state;
-    Py_buffer row, header;
-    uint64_t *words, *shared; /* of the row, of the header */
+    Py_buffer slot, header;
+    uint64_t *words, *shared; /* of the row in it, of the header */
     Py_ssize_t number;        /* of its word in the header */
     Py_ssize_t size, shared_size; /* in words */
     uint64_t since;
@@ -275,36 +275,53 @@ static void clear_row(Row *self)
     __atomic_store_n(&self->words[SEQUENCE], sequence + 1, __ATOMIC_RELEASE);
 }
 
+/* Begin anew, so many bytes into the memory of a slot, as the thread of that number in the header. After an exception the
+ * row is of no more use. */
+static PyObject *move(PyObject *object, PyObject *args)
+{
+    Row *self = (Row *)object;
+    PyObject *slot, *header;
+    Py_ssize_t offset, number;
+    if (!PyArg_ParseTuple(args, "OnOn", &slot, &offset, &header, &number))
+        return NULL;
+    PyBuffer_Release(&self->slot);
+    PyBuffer_Release(&self->header);
+    if (PyObject_GetBuffer(slot, &self->slot, PyBUF_WRITABLE) < 0 ||
+        PyObject_GetBuffer(header, &self->header, PyBUF_WRITABLE) < 0)
+        return NULL;
+    self->words = (uint64_t *)((char *)self->slot.buf + offset);
+    self->shared = self->header.buf;
+    self->shared_size = self->header.len / 8;
+    self->number = ACCEPTED + PER_THREAD * number;
+    self->since = 0;
+    if (self->size < (Py_ssize_t)(ANSWERS + CLASSES) || offset < 0 || self->slot.len - offset < self->size * 8 ||
+        number < 0 || self->number + 1 >= self->shared_size)
+        return PyErr_Format(PyExc_ValueError, "the slot or the header is too small");
+    clear_row(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *zeroes(Py_ssize_t size)
+{
+    return PyObject_CallFunction((PyObject *)&PyByteArray_Type, "n", size);
+}
+
 static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *row, *header;
-    Py_ssize_t number;
-    if (kwargs != NULL && PyDict_Size(kwargs) > 0) {
-        PyErr_SetString(PyExc_TypeError, "Row takes no keywords");
-        return NULL;
-    }
-    if (!PyArg_ParseTuple(args, "OOn", &row, &header, &number))
+    Py_ssize_t size, start = 0;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "n", &size))
         return NULL;
     Row *self = (Row *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->state = PyType_GetModuleState(type);
-    if (PyObject_GetBuffer(row, &self->row, PyBUF_WRITABLE) < 0 ||
-        PyObject_GetBuffer(header, &self->header, PyBUF_WRITABLE) < 0) {
-        Py_DECREF(self);
-        return NULL;
-    }
-    self->words = self->row.buf;
-    self->shared = self->header.buf;
-    self->size = self->row.len / 8;
-    self->shared_size = self->header.len / 8;
-    self->number = ACCEPTED + PER_THREAD * number;
-    if (self->size < (Py_ssize_t)(ANSWERS + CLASSES) || number < 0 || self->number + 1 >= self->shared_size) {
-        PyErr_SetString(PyExc_ValueError, "the row or the header is too small");
-        Py_DECREF(self);
-        return NULL;
-    }
-    clear_row(self);
+    self->size = size / 8;
+    PyObject *done = PyObject_CallMethod((PyObject *)self, "move", "NnNn", zeroes(size), start,
+        zeroes((ACCEPTED + PER_THREAD) * 8), start);
+    if (done == NULL)
+        Py_CLEAR(self);
+    Py_XDECREF(done);
     return (PyObject *)self;
 }
 
@@ -312,14 +329,15 @@ static void dealloc(PyObject *object)
 {
     Row *self = (Row *)object;
     PyTypeObject *type = Py_TYPE(object);
-    PyBuffer_Release(&self->row);
+    PyBuffer_Release(&self->slot);
     PyBuffer_Release(&self->header);
     PyObject_Free(object);
     Py_DECREF(type);
 }
 
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
-static PyMethodDef methods[] = {FAST(begin),
+static PyMethodDef methods[] = {{"move", move, METH_VARARGS, NULL},
+                                FAST(begin),
                                 FAST(end),
                                 {"resume", resume, METH_O, NULL},
                                 {"accepted", accepted, METH_NOARGS, NULL},

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import IO, Any, NoReturn
 
 from gateway.app.brief import brief
-from gateway.process import signals, worker, zygote
+from gateway.process import signals, zygote
 from gateway.process.handles import Started
 from gateway.process.identity import Identity
 from gateway.process.pool import PoolRunner
@@ -26,6 +26,7 @@ from gateway.process.setup import Setups
 from gateway.process.signals import Order
 from gateway.process.supervisor import Master
 from gateway.process.task import Task
+from gateway.process.worker import Load
 from gateway.record import Record
 from gateway.settings import Application, Binding, Pool, Settings
 
@@ -33,7 +34,7 @@ _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # there is no new code t
 _Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
-def serve(name: str, pool: Pool, load: worker.Load) -> bool:
+def serve(name: str, pool: Pool, load: Load) -> bool:
     """Serve as the master of a pool until a signal ends it, and return whether that was SIGHUP. Each worker gets its
     dispatcher from `load`.
 
@@ -62,7 +63,7 @@ def serve(name: str, pool: Pool, load: worker.Load) -> bool:
 class _Fork(Record):
     """See `handles.Start`; with what the process had before it became a master."""
 
-    load: worker.Load
+    load: Load
     descriptors: frozenset[int]
     handlers: dict[signal.Signals, _Handler]
 

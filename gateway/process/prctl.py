@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -13,6 +12,7 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 
+_OOM_SCORE = "/proc/self/oom_score_adj"
 _OOM_STEP = 500  # by which a worker is more likely than the master to be killed when memory runs out
 _OOM_MOST = 1000  # proc(5), oom_score_adj
 
@@ -44,15 +44,23 @@ def set_dumpable(dumpable: bool) -> None:
     _prctl(_PR_SET_DUMPABLE, int(dumpable))
 
 
-def offer_to_oom_killer() -> None:
+def score_for_oom_killer() -> bytes:
+    """What a fork of this process gives to `offer_to_oom_killer`; b"" where the system has no such thing."""
+    try:
+        with open(_OOM_SCORE, "rb") as file:
+            return b"%d" % min(int(file.read()) + _OOM_STEP, _OOM_MOST)
+    except OSError:
+        return b""
+
+
+def offer_to_oom_killer(score: bytes) -> None:
     """Be killed before the master when memory runs out (proc(5), oom_score_adj), where that can be had."""
-    with contextlib.suppress(OSError):
-        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
-        try:
-            own = int(os.read(fd, 16))
-            os.pwrite(fd, b"%d" % min(own + _OOM_STEP, _OOM_MOST), 0)
-        finally:
-            os.close(fd)
+    try:
+        fd = os.open(_OOM_SCORE, os.O_WRONLY)
+    except OSError:
+        return
+    os.write(fd, score)
+    os.close(fd)
 
 
 def set_name(name: str) -> None:

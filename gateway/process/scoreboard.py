@@ -134,15 +134,19 @@ def _whole_pages(size: int) -> int:
 
 
 class Slot:
-    """The worker's side: the rows of its threads."""
+    """The worker's side: the rows of its threads, in memory that nobody else sees until they `take` their place."""
 
-    def __init__(self, fd: int, index: int, layout: Layout) -> None:
-        header = memoryview(mmap.mmap(fd, layout.header)).cast("Q")
-        view = memoryview(mmap.mmap(fd, layout.slot, offset=layout.start(index)))
-        self.rows = tuple(
-            row_type()(view[n * layout.row : (n + 1) * layout.row], header, index * layout.threads + n)
-            for n in range(layout.threads)
-        )
+    def __init__(self, fd: int, layout: Layout) -> None:
+        self.rows = tuple(row_type()(layout.row) for _ in range(layout.threads))
+        self._fd, self._first, self._size, self._row = fd, layout.start(0), layout.slot, layout.row
+        self._header = mmap.mmap(fd, layout.header)
+
+    def take(self, index: int) -> tuple[Row, ...]:
+        """Be those of the worker that this process is; return them."""
+        slot = mmap.mmap(self._fd, self._size, offset=self._first + index * self._size)
+        for n, row in enumerate(self.rows):
+            row.move(slot, n * self._row, self._header, index * len(self.rows) + n)
+        return self.rows
 
 
 def row_type() -> type[Row]:
@@ -156,24 +160,24 @@ def row_type() -> type[Row]:
 
 
 class Row:
-    """One thread's row, and its word of the header."""
+    """One thread's row, of `size` bytes, and its words of the header: memory that nobody else sees, until it moves."""
 
-    def __init__(self, view: memoryview, header: memoryview, number: int) -> None:
-        self._header = header
-        self._number = _ACCEPTED + _PER_THREAD * number
-        self._words = view.cast("Q")
-        self._view = view
-        self._text = view[_TEXT_START:_COUNTERS_START]
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self.move(bytearray(size), 0, bytearray((_ACCEPTED + _PER_THREAD) * 8), 0)
+
+    def move(self, slot: bytearray | mmap.mmap, offset: int, header: bytearray | mmap.mmap, number: int) -> None:
+        """Begin anew, `offset` bytes into a slot, as the thread of that number in the header."""
+        self._header, self._number = memoryview(header).cast("Q"), _ACCEPTED + _PER_THREAD * number
+        self._view = view = memoryview(slot)[offset : offset + self._size]
+        self._words, self._text = words, _ = view.cast("Q"), view[_TEXT_START:_COUNTERS_START]
         self._requests = self._lasted = self._run_sum = self._wait_sum = self._since = 0
-        words = self._words
-        sequence = words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
-        words[_SEQUENCE] = sequence
+        words[_SEQUENCE] = sequence = words[_SEQUENCE] | 1  # a predecessor may have died while it wrote
         for word in (*range(_SEQUENCE + 1, _WORDS), *range(_RUN, len(words))):
             words[word] = 0
-        words[_SINCE] = time.monotonic_ns()
-        words[_PID] = os.getpid()
+        words[_SINCE], words[_PID] = time.monotonic_ns(), os.getpid()
         words[_SEQUENCE] = sequence + 1
-        header[self._number + 1] = 1
+        self._header[self._number + 1] = 1
 
     def accepted(self) -> bool:
         """A connection was taken from a listen queue; say whether it is known to have waited there for too long.

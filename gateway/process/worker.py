@@ -9,21 +9,19 @@ long. One that runs ASGI looks at its deadlines itself: it says `{"ready": true,
 from __future__ import annotations
 
 import atexit
-import contextlib
-import functools
 import json
 import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from gateway import log
 from gateway.app import loader
 from gateway.app.dispatch import AnyDispatcher, Dispatcher, Failure
 from gateway.app.interruption import Interruption
-from gateway.net.accesslog import AccessLog, access_log
+from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.net.blocking import Driver
 from gateway.net.conversation import Board, Handler
 from gateway.net.gate import Gate
@@ -33,9 +31,9 @@ from gateway.net.quick import QuickWay
 from gateway.process import interrupting
 from gateway.process.channel import Channel
 from gateway.process.foreman import Foreman
-from gateway.process.interrupting import Interrupter
+from gateway.process.interrupting import Interrupter, OnSignal
 from gateway.process.peers import allowed_clients, connection_factory, timeouts
-from gateway.process.prctl import die_with, offer_to_oom_killer, set_dumpable
+from gateway.process.prctl import die_with, offer_to_oom_killer, score_for_oom_killer, set_dumpable
 from gateway.process.scoreboard import Layout, Slot
 from gateway.process.task import Task
 from gateway.settings import Pool
@@ -47,65 +45,147 @@ if TYPE_CHECKING:
 Load = Callable[[], tuple[AnyDispatcher, list[Failure]]]  # gives a pool's applications and what could not be loaded
 
 _LONGEST_TRACEBACK = 8_000  # characters
+_READY = b'{"ready": true}'
+_READY_WITH_DEADLINES = b'{"ready": true, "deadlines": true}'
 
 
-def run(task: Task, load: Load, slot: int, channel: socket.socket, logs: Sequence[int]) -> NoReturn:
-    """Serve as worker of `slot` until told to leave, then exit.
+class Worker:
+    """What the workers of a zygote are forks of: made once, as far as it is the same in all of them.
 
-    `logs`: descriptors for what it writes to standard output and error, and of the access log, if there is one.
+    Whatever a process changes, be it a count of references, it has for itself from then on, and no longer in common
+    with others. So a worker does little between its fork and its first request: what it is made of is there by then.
     """
-    os.setpgid(0, 0)
-    die_with(task.master)
-    set_dumpable(True)  # or the file that the next line writes would be root's
-    offer_to_oom_killer()
-    set_dumpable(task.pool.process_dumpable)
-    try:
-        _say(channel, pid=os.getpid())
-    except OSError:
-        os._exit(0)  # the master has given it up meanwhile
-    for number in (1, 2):  # the master knows by now whose output it is
-        os.dup2(logs[0], number)
-    os.close(logs[0])
-    rows = Slot(task.scoreboard, slot, Layout(task.pool.threads, task.hosts)).rows
-    log.call_on_loss(rows[0].lose)
-    access = access_log(logs[1], task.pool, task.name, rows[0].lose) if len(logs) > 1 else None
-    try:
-        dispatcher, _ = prepare(task, load)
-        asgi = None if isinstance(dispatcher, Dispatcher) else asgi_worker(task.pool, dispatcher)
+
+    def __init__(self, task: Task, load: Load) -> None:
+        pool = task.pool
+        self.known: Collection[str] = ()  # the names of what may fail to load in a worker, for it did in the probe
+        self._task = task
+        self._load = load
+        self._loaded: tuple[AnyDispatcher, list[Failure]] | None = None
+        self._driver: Driver | None = None  # where all requests run in the main thread
+        self._oom_score = score_for_oom_killer()
+        self._slot = Slot(task.scoreboard, Layout(pool.threads, task.hosts))
+        log.call_on_loss(self._slot.rows[0].lose)
+        self._access = None
+        if pool.access_log:  # it leads nowhere until a worker is given the descriptor
+            self._access = access_log(open_log(os.devnull), pool, task.name, self._slot.rows[0].lose)
+        self._channel = Channel(self._access)
+        self._listeners = [socket.socket(fileno=fd) for fd in task.listeners]
+        self._kept = KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept)) if task.kept else None
+
+    def load(self) -> list[Failure]:
+        """Load the applications, unless that is done, and make what serves them; return what could not be loaded.
+
+        Raises LoadError.
+        """
+        if self._loaded is None:
+            self._loaded = self._load()
+            dispatcher = self._loaded[0]
+            if isinstance(dispatcher, Dispatcher) and self._task.pool.threads == 1:
+                row, interruption = self._slot.rows[0], Interruption()
+                self._obey(Interrupter(row, interruption, self._channel.say_leaving).on_signal)
+                self._driver = self._driver_factory(dispatcher)(self._channel, row, dispatcher, interruption)
+        return self._loaded[1]
+
+    def probe(self) -> list[Failure]:
+        """Go all the way of a worker but for serving; return what could not be loaded. Raises LoadError."""
+        failures = self.load()
+        asgi = self._start()
         if asgi is not None:
-            asgi.start()
-    except loader.LoadError as error:
-        _say(channel, error=str(error), traceback=error.traceback[-_LONGEST_TRACEBACK:])
-        sys.stderr.flush()
-        os._exit(1)  # at once, whatever threads the application has begun
-    listeners = [socket.socket(fileno=fd) for fd in task.listeners]
-    kept = KeptQueue(*(socket.socket(fileno=fd) for fd in task.kept))
-    if asgi is not None:
-        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, lambda *_: None)
-        report = functools.partial(_say_slow, channel)
-        asgi_driver = asgi.make_driver(listeners, Channel(channel, access), rows[0], report, kept=kept, access=access)
-        asgi_driver.watch()
-        _say(channel, ready=True, deadlines=True)
-        asgi_driver.run()
-        asgi.end()
+            asgi.end()
+        return failures
+
+    def run(self, slot: int, channel: int, logs: Sequence[int]) -> NoReturn:
+        """Serve as worker of `slot` until told to leave, then exit; to be called in a fork.
+
+        Descriptors: `channel` to the master, `logs` for what it writes to standard output and error, and of the access
+        log, if there is one.
+        """
+        self._settle_in(channel)
+        for number in (1, 2):  # the master knows by now whose output it is
+            os.dup2(logs[0], number)
+        os.close(logs[0])
+        self._slot.take(slot)
+        if self._access is not None and len(logs) > 1:
+            self._access.reopen(logs[1])
+        try:
+            for failure in self.load():
+                if failure.name not in self.known:
+                    raise loader.LoadError(failure.message, failure.traceback)
+            asgi = self._start()
+        except loader.LoadError as error:
+            said = {"error": str(error), "traceback": error.traceback[-_LONGEST_TRACEBACK:]}
+            self._channel.say(json.dumps(said).encode())
+            sys.stderr.flush()
+            os._exit(1)  # at once, whatever threads the application has begun
+        if asgi is not None:
+            self._serve_asgi(asgi)
+        elif self._driver is not None:
+            self._driver.watch()
+            self._channel.say(_READY)
+            self._driver.run()
+        else:
+            self._serve_in_threads()
         sys.exit(0)
-    assert isinstance(dispatcher, Dispatcher)
-    make_driver = driver_factory(task.pool, dispatcher, listeners, access, kept)
-    say_leaving = functools.partial(_say_leaving, channel)
-    if len(rows) > 1:
-        foreman = Foreman(Channel(channel, access), rows, dispatcher, make_driver, say_leaving)
-        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, foreman.on_signal)
-        _say(channel, ready=True)
-        run_threads(foreman)
-    else:
-        interruption = Interruption()
-        interrupter = Interrupter(rows[0], interruption, say_leaving)
-        interrupting.obey(task.slowlog, task.pool.request_terminate_timeout, interrupter.on_signal)
-        driver = make_driver(Channel(channel, access), rows[0], dispatcher, interruption)
+
+    def _settle_in(self, channel: int) -> None:
+        """Become a process of the pool, and tell the master which."""
+        os.setpgid(0, 0)
+        die_with(self._task.master)
+        dumpable = self._task.pool.process_dumpable
+        if not dumpable:
+            set_dumpable(True)  # or the file that the next line writes would be root's
+        offer_to_oom_killer(self._oom_score)
+        if not dumpable:
+            set_dumpable(False)
+        try:
+            self._channel.open(channel)
+            self._channel.say(b'{"pid": %d}' % os.getpid())
+        except OSError:
+            os._exit(0)  # the master has given it up meanwhile
+
+    def _start(self) -> AsgiWorker | None:
+        """Do what else can fail before it serves; return what serves ASGI applications. Raises LoadError."""
+        pool = self._task.pool
+        if pool.on_worker_start:
+            loader.call(pool.on_worker_start, "on_worker_start")
+        assert self._loaded is not None
+        if isinstance(self._loaded[0], Dispatcher):
+            return None
+        asgi = asgi_worker(pool, self._loaded[0])
+        asgi.start()
+        return asgi
+
+    def _serve_asgi(self, asgi: AsgiWorker) -> None:
+        self._obey(lambda *_: None)
+        driver = asgi.make_driver(
+            self._listeners,
+            self._channel,
+            self._slot.rows[0],
+            self._channel.say_slow,
+            kept=self._kept,
+            access=self._access,
+        )
         driver.watch()
-        _say(channel, ready=True)
+        self._channel.say(_READY_WITH_DEADLINES)
         driver.run()
-    sys.exit(0)
+        asgi.end()
+
+    def _serve_in_threads(self) -> None:
+        assert self._loaded is not None
+        dispatcher = self._loaded[0]
+        assert isinstance(dispatcher, Dispatcher)
+        make_driver = self._driver_factory(dispatcher)
+        foreman = Foreman(self._channel, self._slot.rows, dispatcher, make_driver, self._channel.say_leaving)
+        self._obey(foreman.on_signal)
+        self._channel.say(_READY)
+        run_threads(foreman)
+
+    def _driver_factory(self, dispatcher: Dispatcher) -> Callable[..., Driver]:
+        return driver_factory(self._task.pool, dispatcher, self._listeners, self._access, self._kept)
+
+    def _obey(self, on_interrupt: OnSignal) -> None:
+        interrupting.obey(self._task.slowlog, self._task.pool.request_terminate_timeout, on_interrupt)
 
 
 def run_threads(foreman: Foreman) -> None:
@@ -119,20 +199,6 @@ def run_threads(foreman: Foreman) -> None:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         os._exit(0)
-
-
-def _say(channel: socket.socket, **message: Any) -> None:
-    channel.send(json.dumps(message).encode())
-
-
-def _say_leaving(channel: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # a master that does not listen finds out by itself
-        channel.send(json.dumps({"leaving": True}).encode(), socket.MSG_DONTWAIT)
-
-
-def _say_slow(channel: socket.socket, text: str) -> None:
-    with contextlib.suppress(OSError):
-        channel.send(json.dumps({"slow": text[:_LONGEST_TRACEBACK]}).encode(), socket.MSG_DONTWAIT)
 
 
 def driver_factory(
@@ -167,28 +233,8 @@ def driver_factory(
     return make
 
 
-def probe(task: Task, load: Load) -> list[Failure]:
-    """Go all the way of a worker but for serving; return what could not be loaded. Raises LoadError."""
-    dispatcher, failures = prepare(task, load)
-    if not isinstance(dispatcher, Dispatcher):
-        worker = asgi_worker(task.pool, dispatcher)
-        worker.start()
-        worker.end()
-    return failures
-
-
 def asgi_worker(pool: Pool, dispatcher: AsyncDispatcher) -> AsgiWorker:
     """What serves an ASGI pool."""
     from gateway.process.asgiworker import AsgiWorker  # and asyncio, which others do without
 
     return AsgiWorker(pool, dispatcher)
-
-
-def prepare(task: Task, load: Load) -> tuple[AnyDispatcher, list[Failure]]:
-    """Do what can fail in a worker before it serves. Raises LoadError."""
-    dispatcher, failures = load()
-    if task.pool.on_worker_start:
-        loader.call(task.pool.on_worker_start, "on_worker_start")
-    connection_factory(task.pool, dispatcher)()
-    allowed_clients(task.pool)
-    return dispatcher, failures

@@ -33,12 +33,11 @@ from gateway.app.errors import ErrorStream
 from gateway.app.files import Files
 from gateway.app.loader import LoadError
 from gateway.net.memory import anonymous_file
-from gateway.process import worker
 from gateway.process.forksafety import Census
 from gateway.process.patience import in_time
 from gateway.process.prctl import die_with, set_dumpable, set_name
-from gateway.process.scoreboard import row_type
 from gateway.process.task import Task
+from gateway.process.worker import Load, Worker
 from gateway.record import replace
 from gateway.settings import Application, Work
 
@@ -76,23 +75,27 @@ def serve(task: Task, channel_fd: int) -> NoReturn:
         load = functools.partial(lambda: loaded)
         applications = ()
     task = replace(task, work=Work())  # which may be of ten thousand bindings, and is done
-    _fork_workers(channel, task, load, sources)
+    worker = Worker(task, load)
+    if task.pool.preload:
+        worker.load()
+    _fork_workers(channel, worker, sources)
 
 
-def fork_from_here(task: Task, channel_fd: int, load: worker.Load) -> NoReturn:
+def fork_from_here(task: Task, channel_fd: int, load: Load) -> NoReturn:
     """Be the zygote of what this process, a fork of the master's, has in memory already: report, then fork workers."""
     channel = _settle_in(task, channel_fd)
     errors = ErrorStream(functools.partial(log.line, level=log.Level.WARNING))
     sys.stdout = sys.stderr = errors
-    _fork_workers(channel, task, load, None)
+    worker = Worker(task, load)
+    worker.load()
+    _fork_workers(channel, worker, None)
 
 
-def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources: Sources | None) -> NoReturn:
+def _fork_workers(channel: socket.socket, worker: Worker, sources: Sources | None) -> NoReturn:
     """Let the probe answer, report that, and fork workers until the master closes the channel."""
-    row_type()  # imported once, not by each worker
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
-    report = _probe(task, load, sources)
+    report = _probe(worker, sources)
     try:
         channel.send(report)
     except OSError:
@@ -100,10 +103,10 @@ def _fork_workers(channel: socket.socket, task: Task, load: worker.Load, sources
     message = json.loads(report)
     if message["error"]:
         os._exit(1)
-    known = frozenset(row["name"] for row in message["failures"])
+    worker.known = frozenset(row["name"] for row in message["failures"])
     while True:
         _wait(channel, sources)
-        _fork_worker(channel, task, functools.partial(_load_as_before, load, known))
+        _fork_worker(channel, worker)
 
 
 def _watch_sources(applications: Iterable[Application]) -> Sources:
@@ -130,15 +133,6 @@ def _build(
         elsewhere=elsewhere,
         pool=task.name,
     )
-
-
-def _load_as_before(load: worker.Load, known: frozenset[str]) -> tuple[AnyDispatcher, list[Failure]]:
-    """Load in a worker: what could not be loaded in the probe either is no reason not to serve. Raises LoadError."""
-    dispatcher, failures = load()
-    for failure in failures:
-        if failure.name not in known:
-            raise LoadError(failure.message, failure.traceback)
-    return dispatcher, failures
 
 
 def _let_inherit(task: Task, channel_fd: int, inheritable: bool) -> None:
@@ -188,7 +182,7 @@ def _start_over(task: Task, channel_fd: int, environment: dict[str, str]) -> NoR
     os.execve(sys.executable, command, environment)
 
 
-def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
+def _probe(worker: Worker, sources: Sources | None) -> bytes:
     """Let a forked throw-away go all the way of a worker but for serving; the zygote itself stays clean.
 
     Return its report to the master. `sources` are told the files of what it has imported.
@@ -198,7 +192,7 @@ def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
     pid = os.fork()
     if pid == 0:
         die_with(zygote)
-        report = _report(task, load)
+        report = _report(worker)
         if sources is not None:
             from gateway.process.sources import imported_files
 
@@ -216,11 +210,11 @@ def _probe(task: Task, load: worker.Load, sources: Sources | None) -> bytes:
     return report
 
 
-def _report(task: Task, load: worker.Load) -> bytes:
+def _report(worker: Worker) -> bytes:
     error, traceback = "", ""
     failures: list[Failure] = []
     try:
-        failures = worker.probe(task, load)
+        failures = worker.probe()
     except LoadError as raised:
         error, traceback = str(raised), raised.traceback[-_LONGEST_TRACEBACK:]
     rows = [{"name": f.name, "message": f.message, "traceback": f.traceback[-_LONGEST_TRACEBACK:]} for f in failures]
@@ -240,7 +234,7 @@ def _wait(channel: socket.socket, sources: Sources | None) -> None:
             channel.send(json.dumps({"changed": path}).encode())
 
 
-def _fork_worker(channel: socket.socket, task: Task, load: worker.Load) -> None:
+def _fork_worker(channel: socket.socket, worker: Worker) -> None:
     """Fork the worker that the master asks for: the master's child by the time it begins."""
     message, fds, _, _ = socket.recv_fds(channel, 1024, _MOST_DESCRIPTORS)
     if not message:
@@ -258,7 +252,7 @@ def _fork_worker(channel: socket.socket, task: Task, load: worker.Load) -> None:
             os._exit(0)  # the zygote has died meanwhile
         os.close(reparented)
         channel.close()
-        worker.run(task, load, slot, socket.socket(fileno=fds[0]), fds[1:])
+        worker.run(slot, fds[0], fds[1:])
     os.waitpid(parent, 0)  # from here on the worker's parent is the master
     os.write(tell, b"\0")
     for fd in (reparented, tell, *fds):

@@ -28,7 +28,7 @@ def scoreboard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 def shared(scoreboard: Scoreboard) -> SharedBoard:
-    [row] = Slot(scoreboard.fd, 0, scoreboard.layout).rows
+    [row] = Slot(scoreboard.fd, scoreboard.layout).take(0)
     return SharedBoard(row)
 
 

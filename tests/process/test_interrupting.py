@@ -28,7 +28,7 @@ def board() -> Iterator[Scoreboard]:
 @pytest.fixture
 def row(board: Scoreboard) -> Row:
     """The row of a process that runs its first request."""
-    [row] = Slot(board.fd, 0, board.layout).rows
+    [row] = Slot(board.fd, board.layout).take(0)
     row.begin(GET, "a")
     return row
 

@@ -42,7 +42,7 @@ def board() -> Iterator[Scoreboard]:
 def rows(board: Scoreboard, slot: int = 0) -> tuple[Row, ...]:
     """The rows of a new worker in this process."""
     board.use(slot)
-    return Slot(board.fd, slot, board.layout).rows
+    return Slot(board.fd, board.layout).take(slot)
 
 
 def test_a_new_slot_says_nothing(board: Scoreboard) -> None:
@@ -166,7 +166,7 @@ def test_a_reader_never_sees_half_of_a_change(board: Scoreboard) -> None:
     board.use(0)
     pid = os.fork()
     if pid == 0:
-        row, _ = Slot(board.fd, 0, board.layout).rows
+        row, _ = Slot(board.fd, board.layout).take(0)
         while True:
             for letter in "ab":
                 row.begin(GET | {"REQUEST_URI": letter * 200}, letter * 200)

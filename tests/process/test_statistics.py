@@ -33,7 +33,7 @@ class Workers:
     def add(self, state: WorkerState, *, requests: int, busy: bool) -> None:
         slot = len(self.rows)
         self._board.use(slot)
-        [row] = Slot(self._board.fd, slot, self._board.layout).rows
+        [row] = Slot(self._board.fd, self._board.layout).take(slot)
         self.rows.append(row)
         for _ in range(requests):
             row.begin(GET, "a.example")

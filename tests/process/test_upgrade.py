@@ -161,7 +161,7 @@ def test_a_lookout(loop: Loop) -> None:
 def test_a_scoreboard() -> None:
     before = Scoreboard(1, ["", "a.example"])
     before.use(3)
-    [row] = Slot(before.fd, 3, before.layout).rows
+    [row] = Slot(before.fd, before.layout).take(3)
     after = Scoreboard(**through(before.hand_over))
     row.begin(GET, "a.example")
     row.end(1, 200, None)
