@@ -32,6 +32,21 @@ class Raised(NamedTuple):
     error: BaseException
 
 
+class RestOfBody:
+    """A body of which chunks were taken: the others, or what was raised in their place; it is closed as `body` is."""
+
+    def __init__(self, body: Any, chunks: Iterator[Any], error: BaseException | None) -> None:
+        self._chunks = chunks
+        self._error = error
+        if (close := getattr(body, "close", None)) is not None:
+            self.close = close
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._error is not None:
+            raise self._error
+        return self._chunks
+
+
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
@@ -175,6 +190,11 @@ class Response:
         else:
             self.exchange.send(head.lines + b"\r\n")
             self.exchange.send(data)
+
+    def note_sent(self, size: int) -> None:
+        """The head, and so many bytes of the body, were sent by somebody else."""
+        self.started = True
+        self._sent = size
 
     def missing(self) -> int:
         """How many bytes of its Content-Length the answer lacks."""

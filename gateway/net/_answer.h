@@ -15,6 +15,7 @@ struct Answer {
     PyObject *response; /* a `wsgi.Response`, once Python has to go on with the answer */
     PyObject *text, *headers;
     Head head;
+    Py_ssize_t sent; /* bytes of the body that are on their way, with the head; -1 before that */
 };
 
 /* Let Python have the answer, as far as it is, from here on: `response` is set. Returns -1 with an exception. */
@@ -34,8 +35,12 @@ static int hand_over(Answer *self)
     if (self->response == NULL || self->text == NULL)
         return self->response == NULL ? -1 : 0;
     PyObject *write = PyObject_CallMethod(self->response, "start_response", "OO", self->text, self->headers);
+    PyObject *noted = write == NULL || self->sent < 0 ? Py_XNewRef(write)
+                                                      : PyObject_CallMethod(quick->driver, "note_sent", "On",
+                                                            self->response, self->sent);
     Py_XDECREF(write);
-    return write == NULL ? -1 : 0;
+    Py_XDECREF(noted);
+    return noted == NULL ? -1 : 0;
 }
 
 static PyObject *answer_write(PyObject *object, PyObject *data)

@@ -3,6 +3,7 @@
  *
  *     recv → parameters → environ → binding → board.begin → application → head, body → send → board.end
  *
+ * So is what is answered with an iterable whose first chunk has all the bytes that its Content-Length announces.
  * Everything else goes the ordinary way: before the application is called by giving the bytes back, afterwards by
  * giving the answer, as far as it is, to a `wsgi.Response`. So nothing is refused here, and nothing decided.
  *
@@ -54,8 +55,8 @@ static PyObject *quick_stderr(PyObject *object, PyObject *text)
 #define HELD(self) \
     {&(self)->driver, &(self)->base, &(self)->hosts, &(self)->known, &(self)->begin, &(self)->end, &(self)->accepted, \
      &(self)->should_share, &(self)->mover, &(self)->interruption, &(self)->line, &(self)->request_path, \
-     &(self)->mount, &(self)->whole_body, &(self)->access}
-#define HELD_COUNT 15
+     &(self)->mount, &(self)->whole_body, &(self)->file_wrapper, &(self)->access}
+#define HELD_COUNT 16
 
 static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -65,9 +66,9 @@ static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     double queue_timeout;
     PyObject *listeners;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!O!OOOOOOOOOOO(nnn)LdOO!", &o[0], &PyDict_Type, &o[1], &PyDict_Type, &o[2], &o[3], &o[4],
-                          &o[5], &o[6], &o[7], &o[8], &o[9], &o[10], &o[11], &o[12], &o[13], &limits.params_size,
-                          &limits.params_count, &limits.name_size, &max_body, &queue_timeout, &o[14], &PyTuple_Type,
+    if (!PyArg_ParseTuple(args, "OO!O!OOOOOOOOOOOO(nnn)LdOO!", &o[0], &PyDict_Type, &o[1], &PyDict_Type, &o[2], &o[3], &o[4],
+                          &o[5], &o[6], &o[7], &o[8], &o[9], &o[10], &o[11], &o[12], &o[13], &o[14], &limits.params_size,
+                          &limits.params_count, &limits.name_size, &max_body, &queue_timeout, &o[15], &PyTuple_Type,
                           &listeners))
         return NULL;
     Quick *self = (Quick *)PyType_GenericAlloc(type, 0);

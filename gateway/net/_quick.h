@@ -49,7 +49,8 @@ typedef struct {
     State *state; /* of the module, which the type holds */
     PyObject *driver, *base, *hosts, *known;
     PyObject *begin, *end, *accepted, *should_share; /* methods of the board */
-    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body, *access, *suppressed;
+    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body, *file_wrapper;
+    PyObject *access, *suppressed;
     Line *format; /* of the access log, if there is one */
     int log_fd;
     double ticks; /* of CPU time in a second */

@@ -39,6 +39,7 @@ class Quick:
         request_path: Callable[..., Any],
         mount: Callable[..., Any],
         whole_body: Callable[[bytes], Any],
+        file_wrapper: type,
         limits: tuple[int, int, int],
         max_body: int,
         queue_timeout: float,

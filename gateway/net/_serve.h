@@ -56,11 +56,10 @@ static int put_body(PyObject *body, Head *head, const char *start, Sent *sent)
     return 1;
 }
 
-/* Whether the answer can be sent from here; its `head.at` is then its end. */
-static int is_simple(Quick *self, Answer *answer, PyObject *body, Sent *sent)
+/* Whether nothing has come of the answer so far that is Python's to see to. */
+static int is_undisturbed(Quick *self, const Answer *answer)
 {
-    if (answer->response != NULL || answer->text == NULL || self->request->head_only ||
-        answer->head.status == 204 || answer->head.status == 304)
+    if (answer->response != NULL)
         return 0;
     PyObject *raised = PyObject_GetAttr(self->interruption, self->state->raised);
     Py_XDECREF(raised);
@@ -71,28 +70,48 @@ static int is_simple(Quick *self, Answer *answer, PyObject *body, Sent *sent)
     Py_XDECREF(unfinished);
     if (left != 0) /* printed, and to be flushed */
         return left < 0 ? -1 : 0;
-    return put_body(body, &answer->head, (char *)self->out + HEADER_SIZE, sent);
+    return 1;
 }
 
-/* Frame and send the answer; where not all of it could be sent, Python sends the rest. False where nobody takes it. */
-static int send_answer(Quick *self, const char *end)
+static int may_have_body(const Quick *self, const Answer *answer)
 {
-    const Py_ssize_t content = end - (char *)self->out - HEADER_SIZE;
-    byte *at = self->out;
-    if (content <= LONGEST_CONTENT)
-        put_header(at, STDOUT, 1, content);
-    at = put_answer_end((byte *)end, 1, 0);
-    const Py_ssize_t size = at - self->out;
-    Py_ssize_t sent = send(self->request->fd, self->out, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return answer->text != NULL && !self->request->head_only && answer->head.status != 204 && answer->head.status != 304;
+}
+
+/* Whether the answer can be sent from here; its `head.at` is then its end. */
+static int is_simple(Quick *self, Answer *answer, PyObject *body, Sent *sent)
+{
+    const int done = may_have_body(self, answer) ? is_undisturbed(self, answer) : 0;
+    return done == 1 ? put_body(body, &answer->head, (char *)self->out + HEADER_SIZE, sent) : done;
+}
+
+/* Send what is framed; where not all of it could be sent, Python sends the rest. False where nobody takes it. */
+static int send_bytes(Quick *self, const byte *data, Py_ssize_t size)
+{
+    Py_ssize_t sent = send(self->request->fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == size)
         return 1;
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         return 0;
     sent = sent < 0 ? 0 : sent;
-    PyObject *alive = PyObject_CallMethod(self->driver, "send_rest", "iy#", self->request->fd, self->out + sent, size - sent);
+    PyObject *alive = PyObject_CallMethod(self->driver, "send_rest", "iy#", self->request->fd, data + sent, size - sent);
     const int result = alive == NULL ? -1 : alive == Py_True;
     Py_XDECREF(alive);
     return result;
+}
+
+/* The head and what follows it become one record. */
+static void put_record(Quick *self, const char *end)
+{
+    const Py_ssize_t content = end - (char *)self->out - HEADER_SIZE;
+    if (content <= LONGEST_CONTENT)
+        put_header(self->out, STDOUT, 1, content);
+}
+
+static int send_answer(Quick *self, const char *end)
+{
+    put_record(self, end);
+    return send_bytes(self, self->out, put_answer_end((byte *)end, 1, 0) - self->out);
 }
 
 static int end_on_board(Quick *self, const Request *request, int status)
@@ -105,11 +124,10 @@ static int end_on_board(Quick *self, const Request *request, int status)
     return done == NULL ? -1 : 0;
 }
 
-/* True or False, whether the connection is to be kept. */
-static PyObject *finish(Quick *self, const Request *request, const Answer *answer, const Sent *sent)
+/* Note what was answered to whoever is `alive`. True or False, whether the connection is to be kept. */
+static PyObject *finish(Quick *self, const Request *request, const Answer *answer, const Sent *sent, int alive)
 {
     const char *start = (char *)self->out + HEADER_SIZE;
-    const int alive = send_answer(self, answer->head.at);
     if (alive < 0 || end_on_board(self, request, answer->head.status) < 0)
         return NULL;
     Entry entry = {.environ = request->environ, .status = answer->head.status, .complete = alive, .head = start,
@@ -119,21 +137,28 @@ static PyObject *finish(Quick *self, const Request *request, const Answer *answe
     return Py_NewRef(alive && request->keep_conn ? Py_True : Py_False);
 }
 
+/* What was raised, or None. */
+static PyObject *take_error(void)
+{
+    PyObject *type, *error, *traceback;
+    PyErr_Fetch(&type, &error, &traceback);
+    if (type == NULL)
+        Py_RETURN_NONE;
+    PyErr_NormalizeException(&type, &error, &traceback);
+    if (traceback != NULL)
+        PyException_SetTraceback(error, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return error;
+}
+
 /* Let Python end what is not simple, or has failed: it has done all when this returns. */
 static PyObject *finish_slowly(Quick *self, Answer *answer, PyObject *body)
 {
-    PyObject *type = NULL, *error = NULL, *traceback = NULL;
-    if (body == NULL) {
-        PyErr_Fetch(&type, &error, &traceback);
-        PyErr_NormalizeException(&type, &error, &traceback);
-        if (traceback != NULL)
-            PyException_SetTraceback(error, traceback);
-    }
+    PyObject *error = take_error();
     PyObject *done = hand_over(answer) < 0 ? NULL : PyObject_CallMethod(self->driver, "end_slowly", "OOO",
-        answer->response, body == NULL ? Py_None : body, error == NULL ? Py_None : error);
-    Py_XDECREF(type);
-    Py_XDECREF(error);
-    Py_XDECREF(traceback);
+        answer->response, body == NULL ? Py_None : body, error);
+    Py_DECREF(error);
     return done;
 }
 
@@ -144,6 +169,7 @@ static Answer *new_answer(Quick *self)
         return NULL;
     answer->quick = self;
     answer->response = answer->text = answer->headers = NULL;
+    answer->sent = -1;
     answer->head = (Head){(char *)self->out + HEADER_SIZE, (char *)self->out + HEADER_SIZE + LONGEST_HEAD, 0, -1};
     return answer;
 }
@@ -157,18 +183,129 @@ static int begin(Quick *self, Request *request)
     return done == NULL ? -1 : 0;
 }
 
+static int allow_interruption(const Quick *self, PyObject *allowed)
+{
+    return PyObject_SetAttr(self->interruption, self->state->allowed, allowed);
+}
+
 static PyObject *call_application(Quick *self, const Request *request, Answer *answer)
 {
-    const State *state = self->state;
-    if (PyObject_SetAttr(self->interruption, state->allowed, Py_True) < 0)
+    if (allow_interruption(self, Py_True) < 0)
         return NULL;
     PyObject *body = PyObject_CallFunctionObjArgs(PyTuple_GetItem(request->site, 0), request->environ, answer, NULL);
     PyObject *type, *error, *traceback;
     PyErr_Fetch(&type, &error, &traceback);
-    if (PyObject_SetAttr(self->interruption, state->allowed, Py_False) < 0)
+    if (allow_interruption(self, Py_False) < 0)
         PyErr_Clear(); /* an attribute of a slot: it does not happen */
     PyErr_Restore(type, error, traceback);
     return body;
+}
+
+/* -- bodies that come in chunks --------------------------------------------------------------------------------------- */
+
+/* Whether the body is an iterable whose first chunk may be all that its Content-Length has announced, as those of most
+ * frameworks are: that is sent from here, as any other as it comes, and the others then are nothing. */
+static int are_chunks(const Quick *self, const Answer *answer, PyObject *body)
+{
+    const Py_ssize_t head = answer->head.at - (char *)self->out - HEADER_SIZE;
+    if (answer->response != NULL || !may_have_body(self, answer) || answer->head.length <= 0 ||
+        answer->head.length > LONGEST_CONTENT - head - 2)
+        return 0;
+    return body != Py_None && !PyList_Check(body) && !PyTuple_Check(body) && !PyBytes_Check(body) &&
+           !PyUnicode_Check(body) && !PyType_IsSubtype(Py_TYPE(body), (PyTypeObject *)self->file_wrapper);
+}
+
+static int put_chunk(PyObject *chunk, Head *head, Sent *sent)
+{
+    if (!PyBytes_CheckExact(chunk) || PyBytes_Size(chunk) != head->length)
+        return 0;
+    sent->head_end = head->at;
+    sent->size = PyBytes_Size(chunk);
+    head->at = (char *)memcpy(head->at, "\r\n", 2) + 2;
+    head->at = (char *)memcpy(head->at, PyBytes_AsString(chunk), (size_t)sent->size) + sent->size;
+    return 1;
+}
+
+/* The next chunk that is not empty; NULL at the end, and with an exception. */
+static PyObject *next_chunk(PyObject *chunks)
+{
+    PyObject *chunk;
+    while ((chunk = PyIter_Next(chunks)) != NULL && PyBytes_CheckExact(chunk) && PyBytes_Size(chunk) == 0)
+        Py_DECREF(chunk);
+    return chunk;
+}
+
+static int close_body(PyObject *body)
+{
+    PyObject *close = PyObject_GetAttrString(body, "close");
+    if (close == NULL && PyErr_ExceptionMatches(PyExc_AttributeError)) {
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *done = close == NULL ? NULL : PyObject_CallFunctionObjArgs(close, NULL);
+    Py_XDECREF(close);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
+/* Let Python go on: with `chunk`, or with what was raised, and the other `chunks` of `body`, which it closes. */
+static PyObject *leave_chunks(Quick *self, Answer *answer, PyObject *body, PyObject *chunks, PyObject *chunk, int alive)
+{
+    PyObject *error = take_error();
+    const int ready = allow_interruption(self, Py_False) < 0 ? -1 : hand_over(answer);
+    PyObject *first = ready < 0 ? NULL : chunk == NULL ? PyTuple_New(0) : PyTuple_Pack(1, chunk);
+    PyObject *done = first == NULL ? NULL : PyObject_CallMethod(self->driver, "end_chunks", "OOOOOO", answer->response,
+        body, first, chunks, error, alive ? Py_True : Py_False);
+    Py_XDECREF(first);
+    Py_DECREF(error);
+    return done;
+}
+
+/* The body is over, and all of it on its way. */
+static PyObject *end_chunks(Quick *self, Answer *answer, PyObject *body, PyObject *chunks, const Sent *sent)
+{
+    const int done = close_body(body) < 0 ? 0 : is_undisturbed(self, answer);
+    if (done != 1)
+        return done < 0 ? NULL : leave_chunks(self, answer, Py_None, chunks, NULL, 1);
+    if (allow_interruption(self, Py_False) < 0)
+        return NULL;
+    /* The head stays where it is: the access log looks into it. */
+    byte end[ANSWER_END_SIZE];
+    put_answer_end(end, 1, 0);
+    return finish(self, self->request, answer, sent, send_bytes(self, end, sizeof end));
+}
+
+static PyObject *send_chunks(Quick *self, Answer *answer, PyObject *body, PyObject *chunks)
+{
+    Sent sent;
+    PyObject *chunk = next_chunk(chunks);
+    int alive = 1, done = chunk == NULL ? 0 : is_undisturbed(self, answer);
+    if (done == 1 && (done = put_chunk(chunk, &answer->head, &sent)) == 1) {
+        put_record(self, answer->head.at);
+        alive = send_bytes(self, self->out, answer->head.at - (char *)self->out);
+        answer->sent = sent.size;
+        Py_DECREF(chunk);
+        chunk = alive == 1 ? next_chunk(chunks) : NULL;
+        if (alive == 1 && chunk == NULL && !PyErr_Occurred())
+            return end_chunks(self, answer, body, chunks, &sent);
+    }
+    PyObject *result = done < 0 || alive < 0 ? NULL : leave_chunks(self, answer, body, chunks, chunk, alive);
+    Py_XDECREF(chunk);
+    return result;
+}
+
+static PyObject *finish_chunks(Quick *self, Answer *answer, PyObject *body)
+{
+    if (allow_interruption(self, Py_True) < 0)
+        return NULL;
+    PyObject *chunks = PyObject_GetIter(body);
+    if (chunks == NULL) {
+        PyErr_Clear(); /* Python finds the same */
+        return finish_slowly(self, answer, body);
+    }
+    PyObject *result = send_chunks(self, answer, body, chunks);
+    Py_DECREF(chunks);
+    return result;
 }
 
 static PyObject *run(Quick *self, Request *request)
@@ -183,8 +320,12 @@ static PyObject *run(Quick *self, Request *request)
     const int simple = body == NULL ? 0 : is_simple(self, answer, body, &sent);
     if (simple < 0)
         result = NULL;
+    else if (simple)
+        result = finish(self, request, answer, &sent, send_answer(self, answer->head.at));
+    else if (body != NULL && are_chunks(self, answer, body))
+        result = finish_chunks(self, answer, body);
     else
-        result = simple ? finish(self, request, answer, &sent) : finish_slowly(self, answer, body);
+        result = finish_slowly(self, answer, body);
     self->request = NULL;
     self->answer = NULL;
     answer->quick = NULL;

@@ -8,15 +8,16 @@ and answered without one step of Python but the application's own. The rules are
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher
 from gateway.app.environ import mount, request_path
-from gateway.app.exchange import Result
+from gateway.app.exchange import Disconnected, Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Raised, Response
+from gateway.app.wsgi import FileWrapper, Raised, Response, RestOfBody
 from gateway.net.accesslog import AccessLog, Began
 from gateway.net.conversation import Board, Conversation
 from gateway.net.mover import Mover
@@ -100,6 +101,7 @@ class QuickWay:
             request_path,
             mount,
             RequestBody.whole,
+            FileWrapper,
             (_LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size),
             dispatcher.router.max_body,
             queue_timeout,
@@ -153,6 +155,28 @@ class QuickWay:
         conversation, self._conversation, self._request = self._conversation, None, None
         self._driver.end(conversation, environ, result, keep=keep_conn, waited=waited, began=began)
         return ENDED
+
+    def note_sent(self, response: Response, size: int) -> None:
+        """The head and `size` bytes of the body are on their way."""
+        assert self._conversation is not None
+        response.note_sent(size)
+        self._conversation.begun = True
+
+    def end_chunks(
+        self,
+        response: Response,
+        body: Any,
+        first: tuple[Any, ...],
+        chunks: Iterator[Any],
+        error: BaseException | None,
+        alive: bool,
+    ) -> object:
+        """End it: of what the application has returned, None if it is closed, there are `first` and `chunks` to come,
+        or `error` was raised. Whether the front-end is `alive`.
+        """
+        if not alive:
+            error = Disconnected("the front-end is gone")
+        return self.end_slowly(response, RestOfBody(body, itertools.chain(first, chunks), error), None)
 
     def send_rest(self, fd: int, data: bytes) -> bool:
         """See `OrdinaryWay.send_rest`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.routing import Known
-from gateway.app.wsgi import Raised, Response
+from gateway.app.wsgi import Raised, Response, RestOfBody
 from gateway.settings import Binding
 from tests.app.memory import NGINX, MemoryExchange, Served, answering
 
@@ -114,3 +115,21 @@ def test_a_body_that_is_all_there() -> None:
         b"one\n", b"t", b"wo", b"", b""
     ]  # fmt: skip
     assert RequestBody.whole().read() == b""
+
+
+def test_it_goes_on_with_what_is_left_of_a_body() -> None:
+    closed: list[str] = []
+    body = io.BytesIO()
+    body.close = lambda: closed.append("closed")  # type: ignore[method-assign]
+    exchange, log, result = going_on(RestOfBody(body, iter([b"one, ", b"two"]), None))
+    assert (exchange.body, log, result.complete, closed) == (b"one, two", [], True, ["closed"])
+    exchange, log, result = going_on(RestOfBody(None, iter(()), LookupError("not there")))
+    assert (result.status, log[-1]) == (500, "LookupError: not there")
+
+
+def test_it_knows_what_was_sent_before() -> None:
+    response = Response(MemoryExchange(), head_only=False)
+    response.start_response("200 OK", [("Content-Length", "5")])
+    response.note_sent(3)
+    response.write(b"lo!")
+    assert (response.started, response.excess, response.missing()) == (True, True, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import itertools
 import socket
 import sys
@@ -152,6 +153,105 @@ BODIES: list[Any] = [
     [b"hello"], [], [b""], (b"he", b"llo"), [b"he", b"", b"llo"], ["text"], [b"hello", "text"], b"hello", None, 5,
     [Chunk(b"hello")], Closing([b"hello"]), iter([b"hello"]), [b"x" * 65_000], [b"x" * 70_000], [b"x" * 300_000],
 ]  # fmt: skip
+FIVE = [*PLAIN, ("Content-Length", "5")]
+
+
+class Body:
+    """An iterable that is closed."""
+
+    def __init__(self, chunks: Iterator[Any], on_close: Callable[[], Any] = lambda: None) -> None:
+        self._chunks = chunks
+        self._on_close = on_close
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._chunks
+
+    def close(self) -> None:
+        self._on_close()
+
+
+def in_chunks(*parts: Any, on_close: str = "") -> Callable[[Environ, Start], Body]:
+    """An application whose chunks are `parts`; one that is callable is called with environ, start_response and write
+    instead, and so is `on_close`, by its name among `ACTIONS`.
+    """
+
+    def application(environ: Environ, start_response: Start) -> Body:
+        write = start_response("200 OK", FIVE)
+
+        def chunks() -> Iterator[Any]:
+            for part in parts:
+                if callable(part):
+                    part(environ, start_response, write)
+                else:
+                    yield part
+
+        return Body(chunks(), lambda: ACTIONS[on_close](environ, start_response, write))
+
+    return application
+
+
+def prints(environ: Environ, start_response: Start, write: Start) -> None:
+    environ["wsgi.errors"].write("a line\n")
+
+
+def begins_a_line(environ: Environ, start_response: Start, write: Start) -> None:
+    environ["wsgi.errors"].write("no end")
+
+
+def raises(environ: Environ, start_response: Start, write: Start) -> None:
+    raise LookupError("no more")
+
+
+def exits(environ: Environ, start_response: Start, write: Start) -> None:
+    raise SystemExit(3)
+
+
+def writes(environ: Environ, start_response: Start, write: Start) -> None:
+    write(b"he")
+
+
+def starts_over(environ: Environ, start_response: Start, write: Start) -> None:
+    try:
+        raise ValueError("changed its mind")
+    except ValueError as error:
+        start_response("500 Mistake", FIVE, (ValueError, error, error.__traceback__))
+
+
+ACTIONS: dict[str, Callable[[Environ, Start, Start], None]] = {
+    "": lambda *_: None, "prints": prints, "raises": raises, "writes": writes
+}  # fmt: skip
+IN_CHUNKS: list[tuple[Any, ...]] = [
+    (b"hello",), (b"", b"hello", b""), (b"he", b"llo"), (b"hello", b"!"), (b"hello!",), (b"hell",), (), (b"",),
+    ("hello",), (Chunk(b"hello"),), (b"hello", "text"), (b"hello", b"", None),
+    *((action, b"hello") for action in (prints, begins_a_line, raises, exits, writes, starts_over)),
+    *((b"hello", action) for action in (prints, begins_a_line, raises, exits, writes, starts_over)),
+    (b"hello", prints, b"!"), (b"hello", prints, raises), (b"he", starts_over), (b"hello", writes, b""),
+]  # fmt: skip
+
+
+def long(size: int) -> Callable[[Environ, Start], Iterator[bytes]]:
+    """An application whose answer is one chunk of that many bytes."""
+
+    def application(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", str(size))])
+        return iter([bytes(size)])
+
+    return application
+
+
+def with_status(status: str) -> Callable[[Environ, Start], Iterator[bytes]]:
+    def application(environ: Environ, start_response: Start) -> Iterator[bytes]:
+        start_response(status, FIVE)
+        return iter([b"hello"])
+
+    return application
+
+
+def file(environ: Environ, start_response: Start) -> Any:
+    start_response("200 OK", FIVE)
+    return environ["wsgi.file_wrapper"](io.BytesIO(b"hello"))
+
+
 MARK, MARKED = "/mark", 418
 APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
     function.__name__: function
@@ -165,7 +265,17 @@ APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
     "prints-in-parts": printing("no end of a line"),
 } | {f"headers-{n}": answering("200 OK", headers, [b"hello"]) for n, headers in enumerate(HEADERS)} | {
     f"status-{n}": answering(status, PLAIN, [b"hello"]) for n, status in enumerate(STATUSES)
-}  # fmt: skip
+} | {
+    f"chunks-{n}": in_chunks(*parts) for n, parts in enumerate(IN_CHUNKS)
+} | {
+    f"close-{action}": in_chunks(b"hello", on_close=action) for action in ACTIONS
+} | {
+    f"no-chunks-{n}": answering("200 OK", FIVE, body) for n, body in enumerate((5, object(), {b"hello": 1}, {5}))
+} | {
+    f"chunk-of-{size}": long(size) for size in (65_400, 65_464, 65_465, 65_466, 65_467, 65_468, 65_500, 65_536, 70_000)
+} | {
+    f"statuschunks-{n}": with_status(status) for n, status in enumerate(STATUSES)
+} | {"file": file}  # fmt: skip
 
 
 def application(environ: Environ, start_response: Start) -> Any:
@@ -420,6 +530,9 @@ def test_many_requests_leave_nothing_behind(sides: tuple[Side, Side]) -> None:
                 front.ask(b"body", keep=True, PATH_INFO="/reading")
                 front.ask(keep=True, PATH_INFO="/headers-4")
                 front.ask(PATH_INFO="/start_late")
+            for name in ("chunks-0", "chunks-2", "chunks-3", "close-raises", "close-prints"):
+                with Front(sides[1].path) as front:
+                    front.ask(PATH_INFO=f"/{name}")
         sides[1].running.log.clear()
         sides[1].running.board.ended.clear()
         sides[1].running.board.begun.clear()
