@@ -16,6 +16,7 @@ what must not be forked starts over like that: it execs, which ends threads and 
 
 from __future__ import annotations
 
+import codecs
 import functools
 import gc
 import json
@@ -93,6 +94,7 @@ def fork_from_here(task: Task, channel_fd: int, load: Load) -> NoReturn:
 
 def _fork_workers(channel: socket.socket, worker: Worker, sources: Sources | None) -> NoReturn:
     """Let the probe answer, report that, and fork workers until the master closes the channel."""
+    _look_ahead()
     gc.collect()
     gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
     report = _probe(worker, sources)
@@ -107,6 +109,12 @@ def _fork_workers(channel: socket.socket, worker: Worker, sources: Sources | Non
     while True:
         _wait(channel, sources)
         _fork_worker(channel, worker)
+
+
+def _look_ahead() -> None:
+    """Import what a framework that is here imports with its first request: each worker would do so for itself."""
+    if "werkzeug.routing" in sys.modules:
+        codecs.lookup("idna")  # for the request's host
 
 
 def _watch_sources(applications: Iterable[Application]) -> Sources:
