@@ -95,8 +95,9 @@ def fork_from_here(task: Task, channel_fd: int, load: Load) -> NoReturn:
 def _fork_workers(channel: socket.socket, worker: Worker, sources: Sources | None) -> NoReturn:
     """Let the probe answer, report that, and fork workers until the master closes the channel."""
     _look_ahead()
-    gc.collect()
-    gc.freeze()  # what is imported now is shared by all workers: the collector must not touch its pages
+    # What is imported now is shared by all workers: the collector must not touch its pages. Nor is it asked to collect
+    # first: there is hardly anything, and each worker would fill the holes for itself.
+    gc.freeze()
     report = _probe(worker, sources)
     try:
         channel.send(report)
