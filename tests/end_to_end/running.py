@@ -145,10 +145,19 @@ def descendants(pid: int) -> list[int]:
 
 def proportional_size(pid: int) -> int:
     """PSS in KiB: private memory, and each shared page divided by the number of its sharers (proc(5))."""
+    return _memory(pid, "Pss")
+
+
+def private_size(pid: int) -> int:
+    """What a process has written, or has had since its fork, in KiB: that nobody shares."""
+    return _memory(pid, "Private_Dirty")
+
+
+def _memory(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1])
-    raise LookupError(f"no Pss of {pid}")
+    raise LookupError(f"no {name} of {pid}")
 
 
 @dataclass

@@ -33,6 +33,7 @@ from tests.end_to_end.running import (
     alive,
     descendants,
     interpreter_for,
+    private_size,
     processes,
     proportional_size,
     serving,
@@ -198,6 +199,35 @@ def test_size_of_one_worker_beside_a_bare_interpreter(place: Path) -> None:
         )
         bare.stdin.close()
         assert sum(parts.values()) < 60_000
+
+
+def test_a_worker_has_little_for_itself_alone(place: Path) -> None:
+    """What it runs of the gateway between its fork and its requests, and for these, beside a fork that does nothing."""
+    (place / "plain.py").write_text(
+        "def application(environ, start_response):\n"
+        "    start_response('200 OK', [('Content-Type', 'text/plain'), ('Content-Length', '6')])\n"
+        "    return iter([b'Hello\\n'])\n"
+    )
+    settings = Settings(
+        place, {"max_children": 1, "app_dir": str(place)}, [{"name": "plain", "app": "plain:application"}]
+    )
+    fork = "import gc, os; gc.freeze(); child = os.fork(); child and print(child, flush=True); input()"
+    bare = subprocess.Popen(
+        [sys.executable, "-I", "-c", fork], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    )
+    assert bare.stdin is not None
+    assert bare.stdout is not None
+    with bare, site("nginx", settings) as running:
+        least = private_size(int(bare.stdout.readline()))
+        (worker,) = running.master.workers()
+        idle = private_size(worker["pid"])
+        for _ in range(30):
+            assert fetch(running.port, "/").body == b"Hello\n"
+        used = private_size(worker["pid"])
+        print(f"Private_Dirty: bare fork {least} KiB; a worker {idle} KiB, {used} KiB after 30 requests")
+        bare.stdin.close()
+        assert idle < least + 1_200
+        assert used < least + 2_000
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
