@@ -147,7 +147,7 @@ class Driver:
         stale = self._board.accepted()
         stream = self._acceptor.admit(*accepted)
         if stream is not None:
-            self._look_at(self._welcome(stream, self._timeouts.head, stale=stale))
+            self._serve(self._welcome(stream, self._timeouts.head, stale=stale), new=True)
         return True
 
     def _rest(self, error: OSError) -> None:
@@ -158,11 +158,11 @@ class Driver:
 
     def _adopt(self, kept: KeptQueue) -> None:
         """Take over a connection that another worker has handed on."""
-        handed = kept.take()
+        handed, self._seen = kept.take(), False
         if handed is not None:
             stream, had_request = handed
             patience = self._timeouts.keepalive if had_request else self._timeouts.head
-            self._look_at(self._welcome(stream, patience, kept=had_request))
+            self._serve(self._welcome(stream, patience, kept=had_request), new=True)
 
     def _welcome(self, stream: Stream, patience: float, *, kept: bool = False, stale: bool = False) -> Peer:
         peer = Peer(stream, self._new_connection(), time.monotonic() + patience, kept=kept, stale=stale)
@@ -182,10 +182,10 @@ class Driver:
         """Do what a connection asks, if anything has come on it."""
         self._take(peer, peer.stream.receive_now())
 
-    def _serve(self, peer: Peer) -> None:
-        """Read what has come on a connection and do what it asks."""
+    def _serve(self, peer: Peer, *, new: bool = False) -> None:
+        """Read what has come on a connection, of a `new` one if anything has, and do what it asks."""
         stream = peer.stream
-        if self._quick is None or not peer.quick:
+        if self._quick is None or not peer.quick or (new and len(self._peers.fresh) > 1):
             self._look_at(peer)
             return
         if self._peers.fresh:
