@@ -18,24 +18,29 @@ from gateway.process.task import Task
 
 def main(fd: int) -> NoReturn:
     """Wait for the order, and be the zygote that is wanted."""
-    channel = socket.socket(fileno=fd)
-    message, fds, _, _ = socket.recv_fds(channel, LONGEST_MESSAGE, MOST_DESCRIPTORS)
-    if not message:
-        os._exit(0)
-    file, zygote_channel, output, *descriptors = fds
-    with open(file, "rb") as stdin:
-        task = Task.read(stdin)
-    for number in (1, 2):
-        os.dup2(output, number)
-    os.close(output)
-    try:
-        _settle_in(task, json.loads(message))
-    except (OSError, ValueError) as error:
-        channel.send(str(error).encode("utf-8", "backslashreplace"))
-        os._exit(1)
-    channel.send(READY)
-    channel.close()
-    zygote.serve(task.with_descriptors(descriptors), zygote_channel)
+    zygote.serve(_ordered(fd), fd)
+
+
+def _ordered(fd: int) -> Task:
+    """Wait for the task, and become who is to do it; its channel takes the place of the one that it came by."""
+    with socket.socket(fileno=os.dup(fd)) as channel:
+        message, fds, _, _ = socket.recv_fds(channel, LONGEST_MESSAGE, MOST_DESCRIPTORS)
+        if not message:
+            os._exit(0)
+        file, zygote_channel, output, *descriptors = fds
+        with open(file, "rb") as stdin:
+            task = Task.read(stdin)
+        for source, number in ((output, 1), (output, 2), (zygote_channel, fd)):
+            os.dup2(source, number)
+        os.close(output)
+        os.close(zygote_channel)
+        try:
+            _settle_in(task, json.loads(message))
+        except (OSError, ValueError) as error:
+            channel.send(str(error).encode("utf-8", "backslashreplace"))
+            os._exit(1)
+        channel.send(READY)
+    return task.with_descriptors(descriptors)
 
 
 def _settle_in(task: Task, order: dict[str, Any]) -> None:
