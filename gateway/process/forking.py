@@ -21,7 +21,7 @@ from gateway.process import signals, zygote
 from gateway.process.handles import Started
 from gateway.process.identity import Identity
 from gateway.process.pool import PoolRunner
-from gateway.process.prctl import die_with
+from gateway.process.prctl import close_all_but, die_with, open_descriptors
 from gateway.process.setup import Setups
 from gateway.process.signals import Order
 from gateway.process.supervisor import Master
@@ -41,7 +41,7 @@ def serve(name: str, pool: Pool, load: Load) -> bool:
     Raises ConfigError, ListenError and OSError before anything serves.
     """
     sys.stdout.flush()  # or each process would write what is in its buffer
-    fork = _Fork(load, _open_descriptors(), {number: signal.getsignal(number) for number in signals.CAUGHT})
+    fork = _Fork(load, open_descriptors(), {number: signal.getsignal(number) for number in signals.CAUGHT})
     settings = Settings(pools={name: pool}, applications=(Application(name=name, pool=name, bindings=(Binding(),)),))
     ended_by: list[int] = []
 
@@ -95,14 +95,8 @@ class _Fork(Record):
         os.dup2(2 if output is None else output, 1)
         if output is not None:
             os.dup2(output, 2)
-        for fd in _open_descriptors() - self.descriptors - {0, 1, 2, channel, *task.descriptors}:
-            with contextlib.suppress(OSError):  # the one that the list was read from
-                os.close(fd)
+        close_all_but({*self.descriptors, 0, 1, 2, channel, *task.descriptors})
         zygote.fork_from_here(task, channel, self.load)
-
-
-def _open_descriptors() -> frozenset[int]:
-    return frozenset(map(int, os.listdir("/dev/fd")))
 
 
 def _leave(code: int) -> NoReturn:

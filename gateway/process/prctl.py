@@ -1,10 +1,14 @@
-"""What a process asks of the kernel for itself: with whom it dies, its name, who may look into it (prctl(2))."""
+"""What a process asks of the kernel for itself: with whom it dies, its name, who may look into it (prctl(2)), and which
+descriptors it has.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
+from collections.abc import Collection
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -66,6 +70,18 @@ def offer_to_oom_killer(score: bytes) -> None:
 def set_name(name: str) -> None:
     """Set the process's short name, at most 15 bytes of which are kept (PR_SET_NAME)."""
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def open_descriptors() -> frozenset[int]:
+    """The numbers of those that are open."""
+    return frozenset(map(int, os.listdir("/dev/fd")))
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Close every other descriptor."""
+    for fd in open_descriptors().difference(kept):
+        with contextlib.suppress(OSError):  # the one that the list was read from
+            os.close(fd)
 
 
 def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:

@@ -53,9 +53,14 @@ class Spare:
         """Start one; None where it would suit no pool, or there will be no master.
 
         Users may have packages of their own, and those of one user are not for another to load. A socket on fd 0 is
-        that of a worker by itself. Raises OSError.
+        that of a worker by itself, and one of these numbers that is free would be given to something else. Raises
+        OSError.
         """
-        return None if site.ENABLE_USER_SITE or _is_socket(0) or UPGRADE in os.environ else cls()
+        try:
+            modes = [os.fstat(fd).st_mode for fd in (0, 1, 2)]
+        except OSError:
+            return None
+        return None if site.ENABLE_USER_SITE or stat.S_ISSOCK(modes[0]) or UPGRADE in os.environ else cls()
 
     def __call__(
         self, task: Task, identity: Identity | None, *, stdin: IO[bytes], output: int | None, channel: int
@@ -108,13 +113,6 @@ def _end(pid: int) -> None:
 
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-
-
-def _is_socket(fd: int) -> bool:
-    try:
-        return stat.S_ISSOCK(os.fstat(fd).st_mode)
-    except OSError:  # it is closed
-        return False
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:

@@ -11,13 +11,14 @@ from typing import Any, NoReturn
 from gateway.process import zygote
 from gateway.process.identity import Identity, become
 from gateway.process.limits import bound
-from gateway.process.prctl import die_with, forgo_new_privileges
+from gateway.process.prctl import close_all_but, die_with, forgo_new_privileges
 from gateway.process.spare import LONGEST_MESSAGE, MOST_DESCRIPTORS, READY
 from gateway.process.task import Task
 
 
 def main(fd: int) -> NoReturn:
     """Wait for the order, and be the zygote that is wanted."""
+    close_all_but((0, 1, 2, fd))  # what this was started with is not for whom it will be
     zygote.serve(_ordered(fd), fd)
 
 

@@ -22,6 +22,9 @@ from gateway.settings import Application, Binding, Pool, Work, to_json
 
 APPLICATION = """
 import os
+if os.environ.get("ASKED"):
+    raise LookupError(" ".join(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
+                                      if os.path.lexists(f"/proc/self/fd/{fd}"))))
 raise LookupError(" ".join([os.getcwd(), os.environ.get("A", "-"), os.environ.get("PYTHONWARNINGS", "-"),
                             str(oct(os.umask(0)))]))
 """
@@ -68,6 +71,33 @@ def test_it_becomes_the_zygote_of_the_first_pool_that_it_suits(spare: Spare, tmp
     assert f": {tmp_path} - - " in said
 
 
+def test_it_has_no_descriptor_that_was_open_when_it_began(tmp_path: Path) -> None:
+    with open(tmp_path / "secret", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        spare = Spare()
+    words, said = started(spare, task(tmp_path, env={"ASKED": "1"}))
+    assert words[2] == "gateway.process.waiting"
+    spare.close()
+    assert "/dev/null" in said
+    assert "secret" not in said
+
+
+def test_what_importing_leaves_behind_makes_it_start_over(spare: Spare, tmp_path: Path) -> None:
+    wanted = task(tmp_path, env={"A": "b"})
+    (tmp_path / "shop.py").write_text(
+        "import threading, time, os\n"
+        "threading.Thread(target=time.sleep, args=(100,), daemon=True).start()\n"
+        "def application(environ, start_response):\n    raise LookupError\n"
+    )
+    zygote = Zygote(wanted, None, start=spare)
+    zygote.channel.setblocking(True)
+    with zygote.channel:
+        assert receive(zygote.channel) == {"failures": [], "error": "", "traceback": ""}
+        assert Path(f"/proc/{zygote.pid}/cmdline").read_text().split("\0")[2] == "gateway.process.zygote"
+        assert "A=b" in Path(f"/proc/{zygote.pid}/environ").read_text().split("\0")
+    zygote.process.wait()
+
+
 def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(spare: Spare, tmp_path: Path) -> None:
     words, said = started(spare, task(tmp_path, env={"PYTHONWARNINGS": "ignore"}))
     assert words[2] == "gateway.process.zygote"
@@ -97,7 +127,7 @@ def test_it_ends_with_the_master(spare: Spare) -> None:
     spare._pid = 0
 
 
-@pytest.mark.parametrize("reason", ["packages", "upgrade", "socket"])
+@pytest.mark.parametrize("reason", ["packages", "upgrade", "socket", "closed"])
 def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     ours, theirs = socket.socketpair()
     before = os.dup(0)
@@ -107,6 +137,8 @@ def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.M
             monkeypatch.setenv(UPGRADE, "1:3")
         if reason == "socket":
             os.dup2(theirs.fileno(), 0)
+        if reason == "closed":
+            os.close(0)
         assert Spare.of_a_start() is None
     finally:
         os.dup2(before, 0)
