@@ -176,8 +176,9 @@ class Row:
         for word in (*range(_SEQUENCE + 1, _WORDS), *range(_RUN, len(words))):
             words[word] = 0
         words[_SINCE], words[_PID] = time.monotonic_ns(), os.getpid()
-        words[_SEQUENCE] = sequence + 1
-        self._header[self._number + 1] = 1
+        words[_SEQUENCE] = self._sequence = sequence + 1
+        self._idle = self._number + 1
+        self._header[self._idle] = 1
 
     def accepted(self) -> bool:
         """A connection was taken from a listen queue; say whether it is known to have waited there for too long.
@@ -193,7 +194,7 @@ class Row:
         """Say whether it helps to give another worker one of several requests that wait: a thread of another row waits
         for work, and the last request took longer than giving costs.
         """
-        return self._lasted >= _WORTH_SHARING and sum(self._others(_IDLE)) > self._header[self._number + 1]
+        return self._lasted >= _WORTH_SHARING and sum(self._others(_IDLE)) > self._header[self._idle]
 
     def _others(self, word: int) -> memoryview:
         """A word of all threads that have been used, of this one too."""
@@ -207,25 +208,27 @@ class Row:
         ).encode("latin-1", "replace")[:_LONGEST_TEXT]
         length = environ.get("CONTENT_LENGTH")
         size = min(int(length), _LARGEST) if length else 0
+        text_size = len(text)
         self._since = since = time.monotonic_ns()
-        sums = self._requests, self._lasted, self._run_sum, self._wait_sum
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        _BEGIN.pack_into(self._view, _BUSY * 8, 1, since, *sums, len(text), size)
-        self._text[: len(text)] = text
-        words[_SEQUENCE] = sequence + 2
-        self._header[self._number + 1] = 0
+        self._sequence = sequence = self._sequence + 2
+        self._words[_SEQUENCE] = sequence - 1
+        _BEGIN.pack_into(
+            self._view, _BUSY * 8, 1, since,
+            self._requests, self._lasted, self._run_sum, self._wait_sum, text_size, size,
+        )  # fmt: skip
+        self._text[:text_size] = text
+        self._words[_SEQUENCE] = sequence
+        self._header[self._idle] = 0
 
     def end(self, label: int, status: int, waited: float | None) -> None:
         """A request is over: the label of its host, its status, and for how many seconds it waited before, if known."""
         now = time.monotonic_ns()
-        self._requests += 1
-        words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
-        if self._since:  # else it was refused before it ran
-            self._lasted = lasted = now - self._since
+        words, since = self._words, self._since
+        self._requests = requests = self._requests + 1
+        self._sequence = sequence = self._sequence + 2
+        words[_SEQUENCE] = sequence - 1
+        if since:  # else it was refused before it ran
+            self._lasted = lasted = now - since
             self._since = 0
             self._run_sum += lasted
             words[_RUN + bisect_left(_BOUNDS_NS, lasted)] += 1
@@ -233,16 +236,15 @@ class Row:
             nanoseconds = int(waited * 1e9)
             self._wait_sum += nanoseconds
             words[_WAIT + bisect_left(_BOUNDS_NS, nanoseconds)] += 1
-        words[_ANSWERS + label * _CLASSES + min(status // 100, _CLASSES) - 1] += 1
-        sums = self._requests, self._lasted, self._run_sum, self._wait_sum
-        _END.pack_into(self._view, _BUSY * 8, 0, now, *sums)
-        words[_SEQUENCE] = sequence + 2
-        self._header[self._number + 1] = 1
+        words[_ANSWERS + label * _CLASSES + (status // 100 if status < 600 else _CLASSES) - 1] += 1
+        _END.pack_into(self._view, _BUSY * 8, 0, now, requests, self._lasted, self._run_sum, self._wait_sum)
+        words[_SEQUENCE] = sequence
+        self._header[self._idle] = 1
 
     def resume(self, since: int) -> int:
         """See `net.sharedboard.SharedRow`."""
         before, self._since = self._since, since
-        self._words[_BUSY], self._words[_SINCE], self._header[self._number + 1] = 1, since, 0
+        self._words[_BUSY], self._words[_SINCE], self._header[self._idle] = 1, since, 0
         return before
 
     def shed(self) -> None:
@@ -263,10 +265,10 @@ class Row:
 
     def _count(self, word: int) -> None:
         words = self._words
-        sequence = words[_SEQUENCE]
-        words[_SEQUENCE] = sequence + 1
+        self._sequence = sequence = self._sequence + 2
+        words[_SEQUENCE] = sequence - 1
         words[word] += 1
-        words[_SEQUENCE] = sequence + 2
+        words[_SEQUENCE] = sequence
 
 
 class Scoreboard:
