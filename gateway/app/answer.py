@@ -38,6 +38,7 @@ _FORBIDDEN = frozenset(
 
 
 _checked: dict[tuple[str, str], str] = {}  # lines of headers that were found good, the first ones that came
+_statuses: dict[str, tuple[int, bool, str]] = {}  # the same of statuses: number, whether a body follows, line
 _MOST_KNOWN = 1_000
 _LONGEST_KNOWN = 200  # characters
 
@@ -53,12 +54,13 @@ class Head:
 
     def __init__(self, status: Any, headers: Any) -> None:
         """Raises WSGIError. The list is read, not kept: an application may use it again."""
-        if not isinstance(status, str) or not _STATUS.fullmatch(status):
-            raise WSGIError(f"the status is {status!r:.100}, not a string such as '200 OK'")
-        self.status = int(status[:3])
-        self.has_body = self.status != 204 and self.status != 304  # RFC 9110 §6.4.1; HEAD is the request's matter
+        try:
+            known = _statuses[status]
+        except (KeyError, TypeError):
+            known = _check_status(status)
+        self.status, self.has_body, first = known
         self.length: int | None = None
-        lines = [f"Status: {status}\r\n"]
+        lines = [first]
         try:
             for name, value in headers:
                 line = _checked.get((name, value))
@@ -74,6 +76,9 @@ class Head:
 
     def _line(self, name: Any, value: Any, before: list[str]) -> str:
         """One header, and what has to come with it; `before` are the lines before it, the status first."""
+        if name == "Content-Length" and type(value) is str:  # the most usual of those that are not known
+            self._set_length(value)
+            return f"Content-Length: {value}\r\n"
         if not isinstance(name, str) or not _TOKEN.fullmatch(name):
             raise WSGIError(f"{name!r:.100} is no header name")
         if not isinstance(value, str) or _CONTROL.search(value):
@@ -111,6 +116,20 @@ class Head:
         ]
         self.lines = b"".join(lines) + line.encode("latin-1")
         self.length = None
+
+
+def _check_status(status: Any) -> tuple[int, bool, str]:
+    """The number of a status, whether a body follows (RFC 9110 §6.4.1; HEAD is the request's matter), and its line.
+
+    Raises WSGIError.
+    """
+    if not isinstance(status, str) or not _STATUS.fullmatch(status):
+        raise WSGIError(f"the status is {status!r:.100}, not a string such as '200 OK'")
+    number = int(status[:3])
+    known = number, number not in (204, 304), f"Status: {status}\r\n"
+    if len(status) <= _LONGEST_KNOWN and len(_statuses) < _MOST_KNOWN and type(status) is str:
+        _statuses[status] = known
+    return known
 
 
 def error_answer(status: int, retry_after: int = 0) -> tuple[bytes, bytes]:

@@ -607,3 +607,16 @@ def test_what_is_known_of_headers_is_bounded() -> None:
     finally:
         answer._checked.clear()
         answer._checked.update(known)
+
+
+def test_of_statuses_only_so_much_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Status(str):
+        """What is a string, but not exactly."""
+
+        __slots__ = ()
+
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(answer, "_statuses", known)
+    for status in ["200 " + "x" * 200, Status("404 Not Found"), *(f"200 {number}" for number in range(1_010))]:
+        assert answer.Head(status, []).lines == f"Status: {status}\r\n".encode()
+    assert list(known) == [f"200 {number}" for number in range(1_000)]
