@@ -31,7 +31,8 @@ LONGEST_MESSAGE = 100_000  # bytes
 MOST_DESCRIPTORS = 200  # of 253 that one message takes
 READY = b"ready"
 _PATIENCE = 10  # seconds
-_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_")  # what an interpreter reads before it can be told
+# What an interpreter reads, and what is imported in it, before it can be told.
+_AT_START = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "GATEWAY_PURE")
 
 
 class Spare:

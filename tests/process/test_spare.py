@@ -98,10 +98,13 @@ def test_what_importing_leaves_behind_makes_it_start_over(spare: Spare, tmp_path
     zygote.process.wait()
 
 
-def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(spare: Spare, tmp_path: Path) -> None:
-    words, said = started(spare, task(tmp_path, env={"PYTHONWARNINGS": "ignore"}))
+@pytest.mark.parametrize("name", ["PYTHONWARNINGS", "GATEWAY_PURE"])
+def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(
+    spare: Spare, tmp_path: Path, name: str
+) -> None:
+    words, said = started(spare, task(tmp_path, env={name: "ignore", "A": "b"}))
     assert words[2] == "gateway.process.zygote"
-    assert " - ignore " in said
+    assert f" b {'ignore' if name == 'PYTHONWARNINGS' else '-'} " in said
 
 
 def test_one_that_has_died_is_done_without(spare: Spare, tmp_path: Path) -> None:
