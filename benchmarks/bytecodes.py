@@ -21,9 +21,14 @@ from tests.end_to_end.running import Settings, serving, short_place
 
 HELLO = Path(__file__).with_name("hello.fcgi").read_bytes()  # as nginx sends it for connections that it does not keep
 _FLAGS = 10  # where the request's flags are (FastCGI 1.0 §5.1)
-KEPT_HELLO = HELLO[:_FLAGS] + b"\1" + HELLO[_FLAGS + 1 :]
 MODES = ("kept", "closed")
 REQUESTS = 40
+
+
+def _request(mode: str, number: int) -> bytes:
+    """A request whose path and client's port are others than those of the one before."""
+    hello = HELLO.replace(b"/hello", b"/h%04d" % number).replace(b"52490", b"%d" % (50_000 + number))
+    return hello[:_FLAGS] + (b"\1" if mode == "kept" else b"\0") + hello[_FLAGS + 1 :]
 
 
 def _answer(sock: socket.socket, request: bytes) -> bytes:
@@ -50,30 +55,31 @@ def answers(path: Path, mode: str, pause: float = 0.0) -> Iterator[bytes]:
     pausing = threading.Event()
     with contextlib.ExitStack() as kept:
         sock = kept.enter_context(_connect(path)) if mode == "kept" else None
-        for _ in range(REQUESTS):
+        for number in range(REQUESTS):
+            request = _request(mode, number)
             if sock is not None:
-                yield _answer(sock, KEPT_HELLO)
+                yield _answer(sock, request)
             else:
                 with _connect(path) as own:
-                    yield _answer(own, HELLO)
+                    yield _answer(own, request)
             pausing.wait(pause)
 
 
-def settings(place: Path) -> Settings:
-    """A pool of one worker, without the C twin, that counts."""
+def settings(place: Path, pure: str) -> Settings:
+    """A pool of one worker that counts, without what is in C if `pure` is "1"."""
     pool = {
         "max_children": 1,
         "app_dir": str(APPLICATIONS),
         "on_worker_start": "counting:begin",
-        "env": {"GATEWAY_PURE": "1"},
+        "env": {"GATEWAY_PURE": pure},
     }
     return Settings(place, pool, [{"name": "counting", "app": "counting:application"}])
 
 
-def measure(mode: str) -> dict[str, int]:
+def measure(mode: str, pure: str = "1") -> dict[str, int]:
     """The median of the bytecodes of a request in each function, the most first."""
     with short_place() as place:
-        counting = settings(place)
+        counting = settings(place, pure)
         with serving(counting):
             bodies = list(answers(counting.socket, mode))[1:]
     counts: dict[str, list[int]] = {}

@@ -95,6 +95,7 @@ class Peers(dict[int, Peer]):
 
     def allow_quick_way(self, peer: Peer) -> None:
         """Let its next request go the quick way, from the first byte on where it comes by a Unix socket."""
+        self.fresh.pop(peer.stream.fd, None)  # the first one may have gone so, too
         if self.quick is not None and peer.quick and not peer.stream.is_tcp:
             self.quick.mark(peer.stream.fd, True)
 

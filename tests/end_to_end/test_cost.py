@@ -27,6 +27,7 @@ SYSTEM_CALLS = {
 
 # At most, without the C twin, of CPython 3.11; other versions have other bytecodes, and get a quarter more.
 BYTECODES = {"kept": 3_800, "closed": 4_100}
+IN_C = 60  # for the path and its mount
 _MORE = 1.0 if sys.version_info[:2] == (3, 11) else 1.25
 
 Traces = dict[tuple[str, float], str]
@@ -93,6 +94,12 @@ def cycles(trace: str, first: str) -> list[tuple[str, ...]]:
 def test_hello_takes_these_system_calls(traces: Traces, mode: str, pause: float) -> None:
     expected = SYSTEM_CALLS[mode]
     assert statistics.mode(cycles(traces[mode, pause], expected[0])) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_hello_takes_hardly_any_with_what_is_in_c(mode: str) -> None:
+    counts = measure(mode, pure="")
+    assert sum(counts.values()) - counts["application counting.py"] <= IN_C * _MORE, counts
 
 
 @pytest.mark.parametrize("mode", MODES)
