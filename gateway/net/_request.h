@@ -52,20 +52,24 @@ static int set_server_name(const EnvironNames *names, const Params *params, PyOb
 /* Whether `environ.check_escapes` is to look. */
 static int may_be_malformed(PyObject *path)
 {
-    return path != NULL && PyUnicode_FindChar(path, '%', 0, PyUnicode_GetLength(path), 1) >= 0;
+    return PyUnicode_FindChar(path, '%', 0, PyUnicode_GetLength(path), 1) >= 0;
 }
 
 /* As `environ.request_path` and `mount` do, which are called where it takes more than a look. */
 static int set_path(Quick *self, const Params *params)
 {
     PyObject *environ = params->params, *script = params->roles[SCRIPT_NAME], *info = params->roles[PATH_INFO];
-    if (may_be_malformed(script) || may_be_malformed(info))
-        return 0;
     if (!is_filled(script) && is_filled(info) && PyUnicode_ReadChar(info, 0) == '/') {
         const EnvironNames *names = &self->state->environ;
+        if (may_be_malformed(info))
+            return 0;
         return script == NULL && PyDict_SetItem(environ, names->script_name, names->empty) < 0 ? -1 : 1;
     }
     PyObject *found = PyObject_CallFunctionObjArgs(self->request_path, environ, NULL);
+    if (found != NULL && may_be_malformed(PyTuple_GetItem(found, 0))) {
+        Py_DECREF(found);
+        return 0;
+    }
     PyObject *done = found == NULL ? NULL : PyObject_CallFunctionObjArgs(self->mount, environ,
         PyTuple_GetItem(found, 0), PyTuple_GetItem(found, 1), NULL);
     Py_XDECREF(found);
