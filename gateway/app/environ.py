@@ -7,7 +7,7 @@ front-ends need stands in functions of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -40,6 +40,14 @@ _SINGLE = frozenset("HTTP_" + name for name in _SINGLE_NAMES.split())
 
 _DEFAULTS = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.0"}
 _ON = frozenset(("on", "1", "https"))
+
+# Which values of some parameters `normalise` leaves as they are. The quick way counts on that, and does itself what is
+# left about the content and https; of a SERVER_PORT that is none no host is known to it.
+USUAL: Mapping[str, Callable[[str], bool]] = {
+    **dict.fromkeys(_DROPPED, ().__contains__),
+    **dict.fromkeys(("REQUEST_METHOD", "SERVER_PROTOCOL", "REQUEST_URI", "HTTP_HOST"), bool),
+    "HTTPS": ("on", "off", "").__contains__,
+}
 _LONGEST_NUMBER = 18  # digits: more than any body has, and int() stays cheap
 
 _HOST = re.compile(rf"({NAME.pattern})\.?(?::([1-9][0-9]{{0,4}}))?", re.ASCII)

@@ -21,12 +21,11 @@
 #define MOST_EVENTS 64
 #define FIRST_BYTES 1 /* ms that the first bytes of a connection are waited for, where there is no other */
 
-/* -1 where nothing can be accepted; OSError is raised for what the caller has to know. */
-static int accept_one(int listener)
+/* -1 where nothing can be accepted. */
+static int accept_one(int listener, int *has_failed)
 {
     const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-        PyErr_SetFromErrno(PyExc_OSError);
+    *has_failed = fd < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR;
     return fd;
 }
 
@@ -98,12 +97,14 @@ static PyObject *back_to_python(void)
 }
 
 /* Accept a connection and serve it: None where that is all, else its fd, for Python to close, and what `serve` would say
- * of it; NotImplemented there when it has waited for too long and nothing was read. */
+ * of it; NotImplemented there when it has waited for too long and nothing was read. Where it cannot, for want of
+ * descriptors for one, the events that make Python try itself. */
 static PyObject *accept_and_serve(Quick *self, int listener, int crowded)
 {
-    const int fd = accept_one(listener);
+    int has_failed;
+    const int fd = accept_one(listener, &has_failed);
     if (fd < 0)
-        return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+        return has_failed ? Py_BuildValue("[(iI)]", listener, EPOLLIN) : Py_NewRef(Py_None);
     PyObject *outcome = NULL;
     const int stale = is_stale(self);
     if (stale == 0)
@@ -127,8 +128,8 @@ static int is_marked(const Quick *self, int fd)
     return fd < self->mark_count && self->marks[fd].is_set;
 }
 
-/* mark(fd, True) lets a connection be served from here: one on a Unix socket that has had requests and is between two;
- * mark(fd, False) takes that back. */
+/* mark(fd, socket) lets a connection be served from here: one on a Unix socket that has had requests and is between two;
+ * mark(fd, None) takes that back. */
 static PyObject *quick_mark(PyObject *object, PyObject *args)
 {
     Quick *self = (Quick *)object;
@@ -216,7 +217,7 @@ static int are_for_python(Quick *self, const struct epoll_event *events, int cou
     return result;
 }
 
-/* None where nothing is left to be done, else a descriptor and an outcome for Python. */
+/* None where nothing is left to be done, else a descriptor and an outcome for Python, or events for it. */
 static PyObject *serve_event(Quick *self, int fd, int connections)
 {
     if (is_listener(self, fd))
@@ -242,8 +243,12 @@ static PyObject *quick_wait(PyObject *object, PyObject *args)
 {
     Quick *self = (Quick *)object;
     struct epoll_event events[MOST_EVENTS];
-    int set, timeout, connections, count;
-    if (!PyArg_ParseTuple(args, "iii", &set, &timeout, &connections))
+    PyObject *epoll;
+    int timeout, connections, count;
+    if (!PyArg_ParseTuple(args, "Oii", &epoll, &timeout, &connections))
+        return NULL;
+    const int set = PyObject_AsFileDescriptor(epoll);
+    if (set < 0)
         return NULL;
     for (;;) {
         Py_BEGIN_ALLOW_THREADS

@@ -24,18 +24,19 @@
 #include "_quick.h"
 #include "_serve.h"
 
-/* The fd, whether a stamp of its front-end counts, and the events by which it is asked whether the front-end has left,
+/* The socket, whether a stamp of its front-end counts, and the events by which it is asked whether the front-end has left,
  * or -1 where that is known. */
 static PyObject *quick_serve(PyObject *object, PyObject *const *args, Py_ssize_t count)
 {
     if (count != 3) {
-        PyErr_SetString(PyExc_TypeError, "needed: fd, trusts_stamp, events");
+        PyErr_SetString(PyExc_TypeError, "needed: socket, trusts_stamp, events");
         return NULL;
     }
-    const long fd = PyLong_AsLong(args[0]), events = PyLong_AsLong(args[2]);
+    const int fd = PyObject_AsFileDescriptor(args[0]);
+    const long events = PyLong_AsLong(args[2]);
     if (PyErr_Occurred())
         return NULL;
-    return serve_connection((Quick *)object, (int)fd, args[1] == Py_True, (int)events);
+    return serve_connection((Quick *)object, fd, args[1] == Py_True, (int)events);
 }
 
 /* As an exchange's: what the application prints, for the front-end too. */
@@ -90,7 +91,7 @@ static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return PyErr_NoMemory();
     }
     for (Py_ssize_t i = 0; i < self->listener_count; i++)
-        self->listeners[i] = (int)PyLong_AsLong(PyTuple_GetItem(listeners, i));
+        self->listeners[i] = PyObject_AsFileDescriptor(PyTuple_GetItem(listeners, i));
     if (PyErr_Occurred() || take_log(self) < 0) {
         Py_DECREF(self);
         return NULL;

@@ -40,9 +40,9 @@ class Acceptor:
         return fd in self._listeners
 
     @property
-    def on_unix_sockets(self) -> tuple[int, ...]:
+    def on_unix_sockets(self) -> tuple[socket.socket, ...]:
         """Those whose peers need no admission: the permissions of their file decide."""
-        return tuple(fd for fd, (_, family, _, _) in self._listeners.items() if family == socket.AF_UNIX)
+        return tuple(listener for listener, family, _, _ in self._listeners.values() if family == socket.AF_UNIX)
 
     @property
     def descriptors(self) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class Driver:
             found: Sequence[Any] = self._epoll.poll(patience, _MOST_EVENTS)
         else:
             milliseconds = -1 if patience < 0 else math.ceil(patience * 1000)
-            found = self._quick.wait(self._epoll.fileno(), milliseconds, len(self._peers))
+            found = self._quick.wait(self._epoll, milliseconds, len(self._peers))
         self._now = time.monotonic()
         if not isinstance(found, list):
             self._go_on_with(*found)
@@ -192,9 +192,9 @@ class Driver:
             self._peers.hand_on_fresh(peer)
         look = NO_LOOK if self._seen and not stream.is_tcp else stream.hang_up_events
         if self._mover is None or len(self._peers) == 1:
-            outcome = self._quick.serve(stream.fd, stream.is_local, look)
+            outcome = self._quick.serve(stream.socket, stream.is_local, look)
         else:
-            outcome = self._watched(peer, self._quick.serve, stream.fd, stream.is_local, look)
+            outcome = self._watched(peer, self._quick.serve, stream.socket, stream.is_local, look)
         self._go_on(peer, outcome)
 
     def _go_on(self, peer: Peer, outcome: Outcome) -> None:

@@ -97,12 +97,12 @@ class Peers(dict[int, Peer]):
         """Let its next request go the quick way, from the first byte on where it comes by a Unix socket."""
         self.fresh.pop(peer.stream.fd, None)  # the first one may have gone so, too
         if self.quick is not None and peer.quick and not peer.stream.is_tcp:
-            self.quick.mark(peer.stream.fd, True)
+            self.quick.mark(peer.stream.fd, peer.stream.socket)
 
     def leave_quick_way(self, peer: Peer) -> None:
         """Let the driver itself read what comes next."""
         if self.quick is not None:
-            self.quick.mark(peer.stream.fd, False)
+            self.quick.mark(peer.stream.fd, None)
             peer.quick = False
 
     def close(self, peer: Peer) -> None:

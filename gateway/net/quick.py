@@ -1,14 +1,16 @@
-"""The quick way of a driver's requests, in C (`_quick.c`), and the ordinary one for those that have begun on it.
+"""The quick way of a driver's requests, and the ordinary one for those that have begun on it.
 
 A request that comes whole, without anything unusual, and is answered with a small list of bytes, is read, dispatched
-and answered without one step of Python but the application's own. The rules are those of `blocking`, `app.dispatch` and
-`app.wsgi`, which every other request goes through: what the quick way does not do itself it leaves to them.
+and answered in C (`_quick.c`), without one step of Python but the application's own, or in as few steps of Python as
+can be (`purequick`). The rules are those of `blocking`, `app.dispatch` and `app.wsgi`, which every other request goes
+through: what the quick way does not do itself it leaves to them.
 """
 
 from __future__ import annotations
 
 import importlib
 import itertools
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -28,7 +30,7 @@ try:
     importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
     from gateway.net._quick import Quick
 except ImportError:  # not built for this interpreter, or not wanted
-    Quick = None  # type: ignore[assignment,misc] # of the two the stub knows one
+    from gateway.net.purequick import Quick  # type: ignore[assignment]
 
 _LIMITS = Limits()
 
@@ -77,10 +79,10 @@ class QuickWay:
         interruption: Interruption,
         access: AccessLog | None,
         queue_timeout: float,
-        listeners: Sequence[int],
+        listeners: Sequence[socket.socket],
         mover: Mover | None,
     ) -> None:
-        """`queue_timeout` in seconds, 0 for none; `listeners` the descriptors of those on Unix sockets."""
+        """`queue_timeout` in seconds, 0 for none; `listeners` those on Unix sockets."""
         self._driver = driver
         self._dispatcher = dispatcher
         self._access = access
@@ -128,16 +130,16 @@ class QuickWay:
         access: AccessLog | None,
         queue_timeout: float,
     ) -> QuickMaker | None:
-        """What gives a driver its quick way; None where there is none: without the extension, and where bindings are
-        compared with the port of the Host header.
+        """What gives a driver its quick way; None where there is none, as bindings are compared with the port of the
+        Host header.
         """
-        if Quick is None or dispatcher.router.port_from != "server":
+        if dispatcher.router.port_from != "server":
             return None
         return lambda driver, listeners, mover: QuickWay(
             driver, dispatcher, board, interruption, access, queue_timeout, listeners, mover
         )
 
-    # -- called from C -------------------------------------------------------------------------------------------------
+    # -- called by `Quick` ---------------------------------------------------------------------------------------------
 
     def go_on_slowly(self, fd: int, head_only: bool, label: int, request: _Request) -> Response:
         """Begin the ordinary way of the request that runs."""
@@ -188,4 +190,4 @@ class QuickWay:
         self._access.write(began, environ, Result(status, True, head, size), complete=complete)
 
 
-QuickMaker = Callable[[OrdinaryWay, Sequence[int], Mover | None], QuickWay]
+QuickMaker = Callable[[OrdinaryWay, Sequence[socket.socket], Mover | None], QuickWay]

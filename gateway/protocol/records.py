@@ -44,7 +44,7 @@ END_REQUEST_BODY = struct.Struct(">IB3x")  # application status, protocol status
 UNKNOWN_TYPE_BODY = struct.Struct(">B7x")  # type
 _LONG_LENGTH = struct.Struct(">I")
 
-_LONGEST_CONTENT = 65_535
+LONGEST_CONTENT = 65_535
 _FULL_CONTENT = 65_528  # of a record in a longer stream: a multiple of 8, so that what follows stays aligned
 _ANSWER_END = struct.Struct(">BBHHBxBBHHBxIB3x")  # the end of STDOUT, END_REQUEST
 
@@ -68,7 +68,7 @@ def encode_stream(kind: int, request_id: int, data: bytes) -> list[bytes | memor
     Contents are views of `data` where it is too large for one record: nothing large is copied.
     """
     size = len(data)
-    if size <= _LONGEST_CONTENT:
+    if size <= LONGEST_CONTENT:
         return [HEADER.pack(VERSION_1, kind, request_id, size, 0), data] if size else []
     parts: list[bytes | memoryview] = []
     view = memoryview(data)
@@ -94,7 +94,7 @@ def encode_answer(request_id: int, data: bytes, app_status: int = 0) -> bytes:
     )  # fmt: skip
     if not data:
         return end
-    if len(data) <= _LONGEST_CONTENT:
+    if len(data) <= LONGEST_CONTENT:
         return HEADER.pack(VERSION_1, STDOUT, request_id, len(data), 0) + data + end
     return b"".join((*encode_stream(STDOUT, request_id, data), end))
 
@@ -162,14 +162,14 @@ def encode_begin_request(request_id: int, role: Role, flags: int) -> bytes:
 
 
 # What the head of request 1 of a responder begins with, up to the length of PARAMS, and whether KEEP_CONN is set there.
-_BEGINNINGS = {
+BEGINNINGS = {
     encode_begin_request(1, Role.RESPONDER, flags) + encode_record(PARAMS, 1)[:4]: bool(flags)
     for flags in (0, KEEP_CONN)
 }
-_BEGINNING_SIZE = 20
-_PARAMS_AT = _BEGINNING_SIZE + 4
-_PARAMS_END_1 = encode_record(PARAMS, 1)
-_STDIN_END_1 = encode_record(STDIN, 1)
+BEGINNING_SIZE = 20
+PARAMS_AT = BEGINNING_SIZE + 4
+PARAMS_END_1 = encode_record(PARAMS, 1)
+STDIN_END_1 = encode_record(STDIN, 1)
 
 
 def decode_whole_head(data: bytes, base: dict[str, Any], limits: Limits) -> WholeHead | None:
@@ -178,20 +178,20 @@ def decode_whole_head(data: bytes, base: dict[str, Any], limits: Limits) -> Whol
     This is how nginx and lighttpd send nearly every request. Returns None for everything else, which the state machine
     reads record by record to the same end.
     """
-    keep_conn = _BEGINNINGS.get(data[:_BEGINNING_SIZE])
-    if keep_conn is None or len(data) < _PARAMS_AT:
+    keep_conn = BEGINNINGS.get(data[:BEGINNING_SIZE])
+    if keep_conn is None or len(data) < PARAMS_AT:
         return None
     length = data[20] << 8 | data[21]
-    block_end = _PARAMS_AT + length
+    block_end = PARAMS_AT + length
     padded_end = block_end + data[22]
-    if not 0 < length <= limits.params_size or not data.startswith(_PARAMS_END_1, padded_end):
+    if not 0 < length <= limits.params_size or not data.startswith(PARAMS_END_1, padded_end):
         return None
     try:
-        params, repeats = decode_params(data[_PARAMS_AT:block_end], base, limits)
+        params, repeats = decode_params(data[PARAMS_AT:block_end], base, limits)
     except ProtocolError:
         return None
     end = padded_end + HEADER_SIZE
-    if data.startswith(_STDIN_END_1, end):
+    if data.startswith(STDIN_END_1, end):
         return keep_conn, params, repeats, False, end + HEADER_SIZE, True
     return keep_conn, params, repeats, False, end, False
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.app.environ import Rejected, normalise
+from gateway.app.environ import USUAL, Rejected, normalise
 from tests.app.memory import NGINX
 
 
@@ -30,6 +30,20 @@ def test_what_nginx_sends_for_get_keeps_all_but_the_empty_ones() -> None:
     assert NGINX.keys() - environ.keys() == {"CONTENT_LENGTH", "CONTENT_TYPE"}
     assert environ.keys() - NGINX.keys() == {"wsgi.url_scheme", "wsgi.input_terminated"}
     assert environ["wsgi.input_terminated"] is True
+
+
+@pytest.mark.parametrize("value", ["", "on", "off", "ON", "1", "x"])
+@pytest.mark.parametrize("name", [*USUAL, "HTTP_X"])
+def test_usual_values_are_left_as_they_are(name: str, value: str) -> None:
+    if name not in USUAL or USUAL[name](value):
+        environ = normalised(**{name: value})
+        assert environ[name] == value
+        assert environ["wsgi.url_scheme"] == ("https" if (name, value) == ("HTTPS", "on") else "http")
+
+
+@pytest.mark.parametrize(("name", "value"), [("HTTP_PROXY", "x"), ("REQUEST_URI", ""), ("HTTPS", "1"), ("HTTPS", "ON")])
+def test_other_values_are_not(name: str, value: str) -> None:
+    assert not USUAL[name](value)
 
 
 def test_what_is_known_to_be_plain_is_not_searched_again() -> None:

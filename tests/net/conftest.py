@@ -1,4 +1,4 @@
-"""What drivers do is tested twice: the ordinary way of requests, and with the quick way in C beside it."""
+"""What drivers do is tested with the ordinary way of requests alone, and with the quick one in C and in Python."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from gateway.net import quick
+from gateway.net import purequick
 from tests.compiling import QUICK, compile_extension, load
+from tests.net.driving import choose_way
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +27,15 @@ def extension(compiled: ModuleType) -> type:
     return found
 
 
-@pytest.fixture(scope="module", params=["ordinary", "quick"])
+@pytest.fixture(scope="module", params=["C", "Python"])
+def quick_type(request: pytest.FixtureRequest, extension: type) -> type:
+    """`Quick` of either."""
+    return extension if request.param == "C" else purequick.Quick
+
+
+@pytest.fixture(scope="module", params=["ordinary", "C", "Python"])
 def way(request: pytest.FixtureRequest, extension: type) -> Iterator[str]:
     """Which way requests go meanwhile where a driver has both: for the modules that use it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quick, "Quick", extension if request.param == "quick" else None)
+        choose_way(patch, {"ordinary": None, "C": extension, "Python": purequick.Quick}[request.param])
         yield request.param

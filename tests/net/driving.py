@@ -11,11 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
 from gateway.app.interruption import Interruption
+from gateway.net import quick
 from gateway.net.acceptor import IpAddress
 from gateway.net.accesslog import AccessLog
 from gateway.net.blocking import Driver
@@ -31,7 +32,11 @@ from gateway.protocol.scgi import SCGIConnection
 from gateway.settings import Binding
 from tests.app.memory import NGINX, answering
 
+if TYPE_CHECKING:
+    import pytest
+
 PATIENT = Timeouts(head=20, body=20, response=20, keepalive=20)
+_MAKER = QuickWay.maker
 ABORT = records.encode_record(records.ABORT_REQUEST, 1)
 Application = Callable[..., Any]
 hello = answering([b"hello"])
@@ -74,6 +79,12 @@ class Board:
         self.turned_away.append("gone")
 
 
+def choose_way(patch: pytest.MonkeyPatch, quick_type: type | None) -> None:
+    """Let drivers that are made meanwhile have this quick way, or the ordinary one alone."""
+    patch.setattr(QuickWay, "maker", staticmethod(_MAKER if quick_type else lambda *_: None))
+    patch.setattr(quick, "Quick", quick_type)
+
+
 class Running:
     """A driver that serves in a thread until it is told otherwise."""
 
@@ -100,7 +111,7 @@ class Running:
             [(Binding(), site)], errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body
         )
         interruption = Interruption()
-        quick = QuickWay.maker(dispatcher, self.board, interruption, access, queue_timeout)
+        quickly = QuickWay.maker(dispatcher, self.board, interruption, access, queue_timeout)
         engine = FastCGIConnection if protocol == "fastcgi" else SCGIConnection
         self._theirs = theirs
         self._driver = Driver(
@@ -115,7 +126,7 @@ class Running:
             access=access,
             allowed=allowed,
             interruption=interruption,
-            quick=quick if protocol == "fastcgi" else None,
+            quick=quickly if protocol == "fastcgi" else None,
         )
         self._driver.watch()
         self.thread = threading.Thread(target=self._driver.run, daemon=True)

@@ -227,6 +227,54 @@ def test_process_without_descriptors_waits_without_a_busy_loop_and_recovers(path
             child.kill()
 
 
+LEAKING = """
+import os, resource, socket
+from tests.net.driving import Running
+held = []
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/free":
+        for fd in held:
+            os.close(fd)
+    try:
+        while environ["PATH_INFO"] == "/leak":
+            held.append(os.dup(2))
+    except OSError:
+        pass
+    start_response("200 OK", [])
+    return [b"hello"]
+listener = socket.socket(fileno=0)
+running = Running([listener], application)
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+print("ready", flush=True)
+running.thread.join()
+"""
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_application_that_holds_all_descriptors_leaves_its_worker_alive(path: Path, pure: str) -> None:
+    with listening(path) as listener:
+        child = subprocess.Popen(
+            [sys.executable, "-c", LEAKING],
+            stdin=listener,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "GATEWAY_PURE": pure},
+        )
+        assert child.stdout is not None
+        assert child.stderr is not None
+        with child, Front(path) as kept:
+            assert child.stdout.readline() == b"ready\n"
+            for name in ("/first", "/leak"):
+                assert kept.ask(keep=True, PATH_INFO=name).body == b"hello"
+            with Front(path) as front:
+                front.send(whole())
+                assert b"cannot accept: Too many open files" in child.stderr.readline()
+                assert kept.ask(keep=True, PATH_INFO="/free").body == b"hello"
+                assert front.answer().body == b"hello"
+            child.kill()
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

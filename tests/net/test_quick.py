@@ -1,4 +1,4 @@
-"""The quick way in C beside the ordinary one: whatever is asked, and whatever the application does, nobody can tell."""
+"""The quick way in C and in Python beside the ordinary one: whatever is asked and answered, nobody can tell."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ import io
 import itertools
 import socket
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.net import quick
+from gateway.app.answer import WSGIError
 from gateway.protocol import records
 from gateway.protocol.client import encode_request
 from gateway.protocol.events import Role
 from gateway.protocol.fastcgi import FastCGIConnection
 from tests.app.memory import NGINX
-from tests.net.driving import Answer, Front, Running, head, listening, stdin, whole
+from tests.net.driving import Answer, Front, Running, choose_way, head, listening, stdin, whole
+from tests.protocol.differential import mutate
 from tests.waiting import wait_until
 
 Environ = dict[str, Any]
@@ -288,22 +291,22 @@ def application(environ: Environ, start_response: Start) -> Any:
 
 
 @pytest.fixture(scope="module")
-def sides(extension: type, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
+def sides(quick_type: type, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
     """The same application, served in the ordinary way alone, and with the quick way."""
     with contextlib.ExitStack() as stack:
         place = tmp_path_factory.mktemp("s")
-        yield Side(stack, place / "ordinary", None), Side(stack, place / "quick", extension)
+        yield Side(stack, place / "ordinary", None), Side(stack, place / "quick", quick_type)
 
 
 class Side:
     """A driver, and what is known of it."""
 
-    def __init__(self, stack: contextlib.ExitStack, path: Path, extension: type | None) -> None:
+    def __init__(self, stack: contextlib.ExitStack, path: Path, quick_type: type | None) -> None:
         self.path = path
         self._marks = 0
         listener = stack.enter_context(listening(path))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quick, "Quick", extension)
+            choose_way(patch, quick_type)
             self.running = Running([listener], application, max_body=50_000)
         stack.callback(self.running.close)
 
@@ -383,6 +386,11 @@ def test_whatever_a_front_end_sends(sides: tuple[Side, Side], name: str, value: 
     compare(sides, request + stdin())
 
 
+@pytest.mark.parametrize("uri", ["/a%zz", "/a%25zz", "/caf%C3%A9/../b", "/a?b%"])
+def test_a_path_that_is_in_the_uri_alone(sides: tuple[Side, Side], uri: str) -> None:
+    compare(sides, whole(SCRIPT_NAME="", PATH_INFO="", REQUEST_URI=uri))
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_any_parameters(sides: tuple[Side, Side], data: st.DataObject) -> None:
@@ -435,6 +443,28 @@ def test_requests_however_they_are_cut(sides: tuple[Side, Side]) -> None:
         assert answers[0] == answers[1]
 
 
+def test_mutated_requests(sides: tuple[Side, Side]) -> None:
+    """The front-end says that no more comes, so that nobody waits for what a length has promised."""
+    random = Random(5)
+    samples = [
+        whole(PATH_INFO="/mirror", HTTP_COOKIE="c=" + "x" * 200, HTTP_ACCEPT="*/*"),
+        whole(b"a body", PATH_INFO="/reading", REQUEST_TIME_FLOAT="1.5"),
+        whole(PATH_INFO="", SCRIPT_NAME="/mirror", SERVER_NAME="", CONTENT_TYPE="text/plain"),
+    ]
+    answered = 0
+    for _ in range(600):
+        request = mutate(random.choice(samples), random)
+        answers = []
+        for side in sides:
+            with Front(side.path) as front, contextlib.suppress(ConnectionError):
+                front.send(request)
+                front.socket.shutdown(socket.SHUT_WR)
+                answers.append(front.read())
+        assert answers[0:1] == answers[1:2]
+        answered += b"Status: 200" in b"".join(answers)
+    assert 100 < answered < 500
+
+
 def test_plain_requests_take_no_step_of_the_ordinary_way(
     sides: tuple[Side, Side], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,13 +486,13 @@ def test_plain_requests_take_no_step_of_the_ordinary_way(
     assert steps == []
 
 
-def test_an_answer_that_the_front_end_is_slow_to_take(extension: type) -> None:
+def test_an_answer_that_the_front_end_is_slow_to_take(quick_type: type) -> None:
     """More than a socket buffers: the rest is sent as the front-end reads."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)  # of the connections that it accepts, too
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quick, "Quick", extension)
+            choose_way(patch, quick_type)
             running = Running([listener], application)
         stack.callback(running.close)
         for keep in (False, False, True):
@@ -471,7 +501,7 @@ def test_an_answer_that_the_front_end_is_slow_to_take(extension: type) -> None:
                 assert len(front.ask(keep=keep, PATH_INFO="/body-13").body) == 65_000
 
 
-def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, extension: type) -> None:
+def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, quick_type: type) -> None:
     def application(environ: Environ, start_response: Start) -> list[bytes]:
         if environ["PATH_INFO"] == "/long":
             running._driver._interruption.interrupt()
@@ -481,7 +511,7 @@ def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, extensio
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(tmp_path / "s"))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quick, "Quick", extension)
+            choose_way(patch, quick_type)
             running = Running([listener], application)
         stack.callback(running.close)
         for path, status in (("/", b"200 OK"), ("/long", b"504 ")):
@@ -490,7 +520,7 @@ def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, extensio
         running.join()
 
 
-def test_start_response_is_of_no_use_after_its_request(tmp_path: Path, extension: type) -> None:
+def test_start_response_is_of_no_use_after_its_request(tmp_path: Path, quick_type: type) -> None:
     kept: list[Start] = []
 
     def application(environ: Environ, start_response: Start) -> list[bytes]:
@@ -500,14 +530,14 @@ def test_start_response_is_of_no_use_after_its_request(tmp_path: Path, extension
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(listening(tmp_path / "s"))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(quick, "Quick", extension)
+            choose_way(patch, quick_type)
             running = Running([listener], application)
         stack.callback(running.close)
         for _ in range(2):
             with Front(tmp_path / "s") as front:
                 assert front.ask().body == b"done"
         for call, arguments in zip(kept[2:], itertools.cycle((("200 OK", []), (b"more",))), strict=False):
-            with pytest.raises(RuntimeError, match="the request is over"):
+            with pytest.raises((RuntimeError, WSGIError), match=r"the request is over|start_response twice"):
                 call(*arguments)
 
 
@@ -520,6 +550,30 @@ def test_a_small_head_may_come_in_pieces_after_whole_ones(sides: tuple[Side, Sid
                 front.send(request[:100])
                 front.send(request[100:])
                 assert front.answer().complete
+
+
+def test_an_environ_is_let_go_of_after_its_request(tmp_path: Path, quick_type: type) -> None:
+    class Kept:
+        """What an application has put there."""
+
+    seen: list[weakref.ref[Kept]] = []
+
+    def application(environ: Environ, start_response: Start) -> Any:
+        environ["kept"] = kept = Kept()
+        seen.append(weakref.ref(kept))
+        start_response("200 OK", FIVE)
+        return {"/list": [b"hello"], "/chunks": iter([b"hello"])}.get(environ["PATH_INFO"], iter([b"hel", b"lo"]))
+
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(listening(tmp_path / "s"))
+        with pytest.MonkeyPatch.context() as patch:
+            choose_way(patch, quick_type)
+            running = Running([listener], application)
+        stack.callback(running.close)
+        for path in ("/list", "/chunks", "/slow"):
+            with Front(tmp_path / "s") as front:
+                assert front.ask(PATH_INFO=path, keep=True).body == b"hello"
+                wait_until(lambda: seen[-1]() is None)
 
 
 def test_many_requests_leave_nothing_behind(sides: tuple[Side, Side]) -> None:

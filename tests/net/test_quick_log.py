@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from gateway.net import quick
 from gateway.net.accesslog import AccessLog, access_log, open_log
 from gateway.settings import Pool
-from tests.net.driving import Front, Running, listening
+from tests.net.driving import Front, Running, choose_way, listening
 from tests.net.test_quick import application
 
 ROOT = Path(__file__).parent.parent.parent
@@ -74,7 +73,7 @@ def serving(extension: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with contextlib.ExitStack() as stack:
 
         def make(path: Path | str, *, quickly: bool = True, **settings: Any) -> Serving:
-            monkeypatch.setattr(quick, "Quick", extension if quickly else None)
+            choose_way(monkeypatch, extension if quickly else None)
             made = Serving(tmp_path, path, **settings)
             stack.callback(made.close)
             made.ask("/first")
@@ -103,11 +102,11 @@ def lines(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_same_lines_as_in_the_ordinary_way(
-    extension: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    quick_type: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     written = []
     for way in ("ordinary", "quick"):
-        monkeypatch.setattr(quick, "Quick", extension if way == "quick" else None)
+        choose_way(monkeypatch, quick_type if way == "quick" else None)
         served = Serving(tmp_path, tmp_path / way, access_format=FORMATS[name])
         for _ in range(2):
             served.ask("/mirror?a=1&b", QUERY_STRING="a=1&b", REMOTE_USER="ann", SCRIPT_FILENAME="/srv/a.fcgi")

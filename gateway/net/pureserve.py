@@ -1,0 +1,393 @@
+"""A request on the quick way in Python, from its bytes to its answer (`purequick`).
+
+    recv → known pairs → environ → binding → board.begin → application → head, body → send → board.end
+
+What is unusual goes the ordinary way from where it shows: before the application is called by giving the bytes back,
+afterwards by giving the answer, as far as it is, to a conversation. Usual requests pass here in as few steps as can be.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+from gateway.app.answer import Head
+from gateway.app.environ import USUAL
+from gateway.app.interruption import Interruption
+from gateway.app.wsgi import Response
+from gateway.net.accesslog import AccessLog, Began
+from gateway.protocol import records
+from gateway.protocol.pairs import KnownPairs, split_pairs
+
+_CHUNK = 65_536  # bytes read at once, as by `stream.Stream`
+_RECEIVE = int(socket.MSG_DONTWAIT)
+_SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+_BEGINNING = struct.Struct(">20sHBx")  # BEGIN_REQUEST, and the header of PARAMS
+_KEEPS = records.BEGINNINGS
+_PARAMS_AT = records.PARAMS_AT
+_NO_BODY = records.PARAMS_END_1 + records.STDIN_END_1
+_BODY = struct.Struct(">12sHBx")  # the end of PARAMS, and the header of STDIN
+_BODY_START = _NO_BODY[:12]
+_NEEDED = frozenset(("REQUEST_METHOD", "SERVER_PROTOCOL", "REQUEST_URI", "QUERY_STRING"))
+
+_STDOUT = struct.Struct(">IHxx")
+_STDOUT_START = int.from_bytes(records.encode_record(records.STDOUT, 1)[:4], "big")
+_ANSWER_END = records.encode_answer(1, b"")
+
+
+class OrdinaryWay(Protocol):
+    """Who goes on with what is unusual (`quick.QuickWay`)."""
+
+    def go_on_slowly(self, fd: int, head_only: bool, label: int, request: Any) -> Response:
+        """Begin the ordinary way of the request that runs."""
+
+    def end_slowly(self, response: Response, body: Any, error: BaseException | None) -> object:
+        """End it."""
+
+    def send_rest(self, fd: int, data: bytes) -> bool:
+        """Send what a connection did not take at once; False when nobody takes it."""
+
+    def end_chunks(
+        self,
+        response: Response,
+        body: Any,
+        first: tuple[Any, ...],
+        chunks: Iterator[Any],
+        error: BaseException | None,
+        alive: bool,
+    ) -> object:
+        """End it, of which chunks were taken."""
+
+    def log(self, began: Began, environ: dict[str, Any], status: int, head: bytes, size: int, complete: bool) -> None:
+        """Write a line of the access log."""
+
+
+class _Later:
+    """The exchange of the response that is being made, until something has to be sent before that is whole."""
+
+    __slots__ = ("_requests", "interruption")
+
+    def __init__(self, requests: Requests, interruption: Interruption) -> None:
+        self._requests = requests
+        self.interruption = interruption
+
+    def send(self, data: bytes) -> None:
+        """See `Exchange.send`: whatever follows goes to a conversation."""
+        self._requests.hand_over().exchange.send(data)
+
+    def flush(self) -> None:
+        """See `Exchange.flush`."""
+        self._requests.hand_over().exchange.flush()
+
+
+class _Over:
+    """The exchange of a response whose request is over."""
+
+    def send(self, data: bytes) -> None:
+        """Raise RuntimeError: an application has kept its write()."""
+        raise RuntimeError("the request is over: its start_response and write() are of no more use")
+
+    def flush(self) -> None:
+        """As `send`, after what would have been too much."""
+        self.send(b"")
+
+
+_NONE: tuple[int, int, Any] = -1, 0, None  # no request
+_OVER: Any = _Over()
+_END: Any = object()  # where there is no further chunk
+
+
+class Requests:
+    """Answers requests of one driver that runs in the main thread, one after the other."""
+
+    def __init__(
+        self,
+        driver: OrdinaryWay,
+        base: dict[str, Any],
+        hosts: dict[str, Any],
+        known: Callable[[dict[str, Any]], Any],
+        begin: Callable[..., None],
+        end: Callable[..., None],
+        interruption: Interruption,
+        line: Any,
+        request_path: Callable[..., Any],
+        mount: Callable[..., Any],
+        whole_body: Callable[[bytes], Any],
+        file_wrapper: type,
+        limits: tuple[int, int, int],
+        max_body: int,
+        queue_timeout: float,
+        access: AccessLog | None,
+    ) -> None:
+        """See `quick.QuickWay`, which makes all these."""
+        self._driver = driver
+        self._base = base
+        self._own = len(base)
+        self._hosts = hosts
+        self._known = known
+        self._begin = begin
+        self._end = end
+        self._interruption = interruption
+        self._line = line
+        self._request_path = request_path
+        self._mount = mount
+        self._whole_body = whole_body
+        self._no_chunks = (list, tuple, bytes, str, file_wrapper)
+        self._params_size, self._params_count, _ = limits  # names are shorter than any limit
+        self._pair = KnownPairs(USUAL).__getitem__
+        self._max_body = max_body
+        self._queue_timeout = queue_timeout
+        self._access = access
+        self._later: Any = _Later(self, interruption)
+        self._response: Response | None = None  # to the request that runs
+        self._running = _NONE  # its connection, label, and what `go_on_slowly` takes
+        self._begun = False  # a part of the answer is on its way
+
+    def serve(self, sock: socket.SocketType, trusts_stamp: bool, events: int, /) -> Any:
+        """Read and answer what has come on a connection, as `quick.Outcome` says.
+
+        `trusts_stamp`: a stamp of its front-end counts; `events`: by which it is asked whether the front-end has left,
+        or -1 where that is known.
+        """
+        try:
+            data = sock.recv(_CHUNK, _RECEIVE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        waited = None
+        try:
+            beginning, size, padding = _BEGINNING.unpack_from(data)
+            keep_conn = _KEEPS[beginning]
+            end = _PARAMS_AT + size
+            rest = data[end + padding :]
+            body = b"" if rest == _NO_BODY else _whole_body(rest)
+            pieces = split_pairs(data, _PARAMS_AT, end + 1)
+            if len(pieces.pop()) != 1:
+                return data
+            environ = self._base.copy()
+            environ.update(map(self._pair, pieces))
+            try:
+                site = self._hosts[environ["HTTP_HOST"]][environ["SERVER_PORT"]]
+            except KeyError:
+                site = self._known(environ)
+            if trusts_stamp and (stamp := environ.get("REQUEST_TIME_FLOAT")) is not None:
+                waited = max(0.0, time.time() - float(stamp))
+        except (LookupError, ValueError, struct.error):
+            return data
+        count = len(pieces)
+        if (
+            site is None
+            or len(environ) != self._own + count  # a name came twice
+            or count > self._params_count
+            or size > self._params_size
+            or (waited is not None and 0 < self._queue_timeout < waited)
+            or not self._complete(environ, body)
+            or (events >= 0 and _has_left(sock, events))
+        ):
+            return data
+        application, name, label, host, server_name = site
+        if not environ.get("SERVER_NAME"):
+            environ["SERVER_NAME"] = server_name
+        environ["gateway.application"] = name
+        self._begin(environ, host)
+        return self._run(sock, application, label, environ, keep_conn, waited)
+
+    def _complete(self, environ: dict[str, Any], body: bytes) -> bool:
+        """Do what `environ.normalise` and `Router.route` do with usual parameters; False where it takes these."""
+        get = environ.get
+        if not environ.keys() >= _NEEDED or len(body) > self._max_body:
+            return False
+        if get("HTTPS") == "on" or get("REQUEST_SCHEME") == "https":
+            environ["wsgi.url_scheme"] = "https"
+        if get("CONTENT_TYPE") == "":
+            del environ["CONTENT_TYPE"]
+        length = get("CONTENT_LENGTH")
+        if length == "":
+            del environ["CONTENT_LENGTH"]
+        elif length is not None and length != str(len(body)):
+            return False
+        if body:
+            environ["wsgi.input"] = self._whole_body(body)
+        path, script = get("PATH_INFO"), get("SCRIPT_NAME")
+        if script or not path or path[0] != "/":
+            path, prefix = self._request_path(environ)
+            self._mount(environ, path, prefix)
+        elif script is None:
+            environ["SCRIPT_NAME"] = ""
+        return "%" not in path  # it may be malformed
+
+    def _run(
+        self,
+        sock: socket.SocketType,
+        application: Any,
+        label: int,
+        environ: dict[str, Any],
+        keep_conn: bool,
+        waited: float | None,
+    ) -> Any:
+        """Call the application and send what it answers."""
+        access, interruption = self._access, self._interruption
+        began = access.begin() if access is not None else None
+        self._running = sock.fileno(), label, (environ, keep_conn, waited, began)
+        head_only = environ["REQUEST_METHOD"] == "HEAD"
+        self._response = response = Response(self._later, head_only)
+        body = None
+        try:
+            interruption.allowed = True
+            body = application(environ, response.start_response)
+            interruption.allowed = False
+        except BaseException as error:
+            interruption.allowed = False
+            return self._end_slowly(body, error)
+        head = response.head
+        if head is None or head_only or not head.has_body:
+            return self._end_slowly(body, None)
+        if body.__class__ is not list and body.__class__ is not tuple:
+            return self._send_chunks(sock, head, body)
+        data = body[0] if len(body) == 1 else _joined(body)
+        if data.__class__ is not bytes or not self._is_undisturbed(response):
+            return self._end_slowly(body, None)
+        lines = head.lines
+        if head.length is None:
+            lines += b"Content-Length: %d\r\n" % len(data)
+        size = len(lines) + 2 + len(data)
+        if size > records.LONGEST_CONTENT or (head.length is not None and head.length != len(data)):
+            return self._end_slowly(body, None)
+        answer = b"%b%b\r\n%b%b" % (_STDOUT.pack(_STDOUT_START, size), lines, data, _ANSWER_END)
+        return self._finish(sock, answer, head.status, lines, len(data))
+
+    def _is_undisturbed(self, response: Response) -> bool:
+        """Say whether nothing has come of the answer so far that is for others to see to."""
+        return (
+            response.exchange is self._later
+            and self._interruption.raised is None  # else swallowed by the application
+            and not self._line.text  # else printed, and to be flushed
+        )
+
+    def _finish(self, sock: socket.SocketType, rest: bytes, status: int, lines: bytes, size: int) -> bool:
+        """Send the rest of an answer, whose body has `size` bytes; return whether the connection is to be kept."""
+        response = self._response
+        assert response is not None
+        response.exchange, response.started = _OVER, True
+        self._response, self._begun = None, False
+        alive = self._send(sock, rest)
+        _, label, (environ, keep_conn, waited, began) = self._running
+        self._running = _NONE
+        self._end(label, status, waited)
+        if began is not None:
+            self._driver.log(began, environ, status, lines, size, alive)
+        return alive and keep_conn
+
+    def _send_chunks(self, sock: socket.SocketType, head: Head, body: Any) -> Any:
+        """Send a body whose first chunk may be all that was announced, as those of most frameworks are: that is sent as
+        it comes, and the others then are nothing. Otherwise the driver goes on with what is to come.
+        """
+        response, interruption, length = self._response, self._interruption, head.length
+        assert response is not None
+        size = len(head.lines) + 2 + (length or 0)
+        if not length or size > records.LONGEST_CONTENT or body is None or isinstance(body, self._no_chunks):
+            return self._end_slowly(body, None)
+        error: BaseException | None = None
+        alive, first, chunks = True, _END, iter(())
+        try:
+            interruption.allowed = True
+            chunks = iter(body)
+            first = _next_chunk(chunks)
+            is_whole = first.__class__ is bytes and len(first) == length
+            if is_whole and response.head is head and self._is_undisturbed(response):
+                record = b"%b%b\r\n%b" % (_STDOUT.pack(_STDOUT_START, size), head.lines, first)
+                response.note_sent(length)
+                self._begun, first = True, _END  # first of all, lest an interruption leave it to be sent twice
+                alive = self._send(sock, record)
+                if alive and (first := _next_chunk(chunks)) is _END:
+                    close, body = getattr(body, "close", None), None
+                    if close is not None:
+                        close()
+                    if self._is_undisturbed(response):
+                        interruption.allowed = False
+                        return self._finish(sock, _ANSWER_END, head.status, head.lines, length)
+            interruption.allowed = False
+        except BaseException as caught:
+            interruption.allowed = False
+            error = _without_frames(caught)
+        response = self.hand_over()
+        done = self._driver.end_chunks(response, body, () if first is _END else (first,), chunks, error, alive)
+        self._response, self._running, self._begun = None, _NONE, False
+        return done
+
+    def _send(self, sock: socket.SocketType, answer: bytes) -> bool:
+        """Send an answer; False where nobody takes it."""
+        try:
+            sent = sock.send(answer, _SEND)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return False
+        return sent == len(answer) or self._driver.send_rest(sock.fileno(), answer[sent:])
+
+    def hand_over(self) -> Response:
+        """Let a conversation have the answer to the request that runs, as far as it is, from here on."""
+        response = self._response
+        assert response is not None
+        if response.exchange is self._later:
+            fd, label, request = self._running
+            exchange: Any = self._driver.go_on_slowly(fd, response.head_only, label, request).exchange
+            exchange.begun = self._begun
+            response.exchange = exchange
+        return response
+
+    def _end_slowly(self, body: Any, error: BaseException | None) -> object:
+        """End what is not simple, or has failed: all is done when this returns."""
+        response = self.hand_over()
+        if body is not None:
+            error = None  # interrupted when the application had returned already: `Response` looks for that
+        elif error is not None:
+            error = _without_frames(error)
+        done = self._driver.end_slowly(response, body, error)
+        self._response, self._running = None, _NONE
+        return done
+
+    def stderr(self, text: str, /) -> None:
+        """As an exchange's: what the application prints, for the front-end too."""
+        if self._response is not None:
+            self.hand_over().exchange.stderr(text)
+
+
+def _whole_body(rest: bytes) -> bytes:
+    """A small body that came with its head: one record of STDIN, and its end. Raises ValueError and struct.error."""
+    start, size, padding = _BODY.unpack_from(rest)
+    if start != _BODY_START or not size or rest[_BODY.size + size + padding :] != records.STDIN_END_1:
+        raise ValueError("no whole body")
+    return rest[_BODY.size : _BODY.size + size]
+
+
+def _next_chunk(chunks: Iterator[Any]) -> Any:
+    """The next chunk that is not empty; _END where there is none."""
+    while (chunk := next(chunks, _END)).__class__ is bytes and not chunk:
+        pass
+    return chunk
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """An error with the traceback that it has outside this module."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return error.with_traceback(frames)
+
+
+def _joined(chunks: Sequence[object]) -> bytes | None:
+    """Chunks in one piece; None where one of them is not plainly bytes."""
+    return b"".join(chunks) if all(chunk.__class__ is bytes for chunk in chunks) else None  # type: ignore[arg-type]
+
+
+def _has_left(sock: socket.SocketType, events: int) -> bool:
+    waiter = select.poll()
+    waiter.register(sock.fileno(), events)
+    return bool(waiter.poll(0))
