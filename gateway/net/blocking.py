@@ -185,10 +185,10 @@ class Driver:
     def _serve(self, peer: Peer, *, new: bool = False) -> None:
         """Read what has come on a connection, of a `new` one if anything has, and do what it asks."""
         stream = peer.stream
-        if self._quick is None or not peer.quick or (new and len(self._peers.fresh) > 1):
+        if self._quick is None or not peer.quick:
             self._look_at(peer)
             return
-        if self._peers.fresh:
+        if len(self._peers.fresh) > (stream.fd in self._peers.fresh) and (not new or stream.has_come()):
             self._peers.hand_on_fresh(peer)
         look = NO_LOOK if self._seen and not stream.is_tcp else stream.hang_up_events
         if self._mover is None or len(self._peers) == 1:

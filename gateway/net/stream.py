@@ -18,6 +18,7 @@ _INT = struct.Struct("i")
 
 
 _RECEIVE = int(socket.MSG_DONTWAIT)
+_PEEK = int(socket.MSG_DONTWAIT | socket.MSG_PEEK)
 _SEND = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)  # numbers: an enumeration takes a microsecond to be joined
 _LOOPBACK = ("127.", "::1", "::ffff:127.")
 Peer = tuple[Any, ...] | str | bytes  # of TCP; of a Unix socket
@@ -51,6 +52,16 @@ class Stream:
             return None
         except OSError:
             return b""
+
+    def has_come(self) -> bool:
+        """Say whether there is something to be read, be it the end."""
+        try:
+            self.socket.recv(1, _PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
     def receive(self, seconds: float) -> bytes:
         """Wait up to `seconds` for bytes; b"" at the end. Raises TimeoutError."""

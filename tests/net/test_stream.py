@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.net.stream import Stream, StreamClosed
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -22,11 +23,11 @@ def ends() -> Iterator[tuple[Stream, socket.socket]]:
 
 def test_nothing_bytes_and_the_end_are_told_apart(ends: tuple[Stream, socket.socket]) -> None:
     stream, theirs = ends
-    assert stream.receive_now() is None
+    assert (stream.has_come(), stream.receive_now()) == (False, None)
     theirs.send(b"bytes")
-    assert stream.receive_now() == b"bytes"
+    assert (stream.has_come(), stream.receive_now()) == (True, b"bytes")
     theirs.close()
-    assert stream.receive_now() == b""
+    assert (stream.has_come(), stream.receive_now()) == (True, b"")
 
 
 def test_reset_is_an_end() -> None:
@@ -35,6 +36,7 @@ def test_reset_is_an_end() -> None:
         stream = Stream(ours)
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         theirs.close()
+        wait_until(stream.has_come)
         assert stream.receive(5) == b""
         stream.end_sending()
         stream.close()
