@@ -112,13 +112,15 @@ def test_the_same_lines_as_in_the_ordinary_way(
             served.ask("/mirror?a=1&b", QUERY_STRING="a=1&b", REMOTE_USER="ann", SCRIPT_FILENAME="/srv/a.fcgi")
             for path in ("/status-3", "/status-1", "/start_late", "/changing_its_environ", "/prints", "/raising"):
                 served.ask(path)
+            for path in ("/chunks-0", "/chunks-2", "/chunks-3"):
+                served.ask(path)
             served.ask("/headers-7", method="HEAD")
             for value in ("", 'a "b" \\', "\x7f", "caf\xe9", "x" * 5_000):
                 served.ask("/hello", HTTP_X=value, REMOTE_USER=value)
         served.close()
         written.append([comparable(line) for line in lines(tmp_path / way)])
     assert written[1] == written[0]
-    assert len(written[0]) == 2 * 13
+    assert len(written[0]) == 2 * 16
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -128,6 +130,7 @@ def test_plain_lines_are_written_without_python(
     served = serving(tmp_path / "log", access_format=FORMATS[name])
     for _ in range(3):
         served.ask("/a?b", QUERY_STRING="b", SCRIPT_FILENAME="/srv/a.fcgi", HTTP_X='a "quote"')
+        served.ask("/chunks-0")
     assert in_python == []
     served.ask("/a", HTTP_X="caf\xe9", REMOTE_USER="caf\xe9")
     served.ask("/raising")
