@@ -3,7 +3,7 @@
  *
  *     recv → parameters → environ → binding → board.begin → application → head, body → send → board.end
  *
- * So is what is answered with an iterable whose first chunk has all the bytes that its Content-Length announces.
+ * So is what is answered with an iterable whose first chunk is small, and all that comes or that was announced.
  * Everything else goes the ordinary way: before the application is called by giving the bytes back, afterwards by
  * giving the answer, as far as it is, to a `wsgi.Response`. So nothing is refused here, and nothing decided.
  *

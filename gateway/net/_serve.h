@@ -203,21 +203,22 @@ static PyObject *call_application(Quick *self, const Request *request, Answer *a
 
 /* -- bodies that come in chunks --------------------------------------------------------------------------------------- */
 
-/* Whether the body is an iterable whose first chunk may be all that its Content-Length has announced, as those of most
- * frameworks are: that is sent from here, as any other as it comes, and the others then are nothing. */
+/* Whether the body is an iterable whose first chunk may be all of it, as of most frameworks' are: that is sent from here,
+ * before the next is asked for. */
 static int are_chunks(const Quick *self, const Answer *answer, PyObject *body)
 {
-    const Py_ssize_t head = answer->head.at - (char *)self->out - HEADER_SIZE;
-    if (answer->response != NULL || !may_have_body(self, answer) || answer->head.length <= 0 ||
-        answer->head.length > LONGEST_CONTENT - head - 2)
+    if (answer->response != NULL || !may_have_body(self, answer))
         return 0;
     return body != Py_None && !PyList_Check(body) && !PyTuple_Check(body) && !PyBytes_Check(body) &&
            !PyUnicode_Check(body) && !PyType_IsSubtype(Py_TYPE(body), (PyTypeObject *)self->file_wrapper);
 }
 
-static int put_chunk(PyObject *chunk, Head *head, Sent *sent)
+/* The first chunk, where it fits and is as long as the head says, if that says it. */
+static int put_chunk(const Quick *self, PyObject *chunk, Head *head, Sent *sent)
 {
-    if (!PyBytes_CheckExact(chunk) || PyBytes_Size(chunk) != head->length)
+    const Py_ssize_t room = LONGEST_CONTENT - (head->at - (char *)self->out - HEADER_SIZE) - 2;
+    if (!PyBytes_CheckExact(chunk) || PyBytes_Size(chunk) > room ||
+        (head->length >= 0 && PyBytes_Size(chunk) != head->length))
         return 0;
     sent->head_end = head->at;
     sent->size = PyBytes_Size(chunk);
@@ -280,7 +281,7 @@ static PyObject *send_chunks(Quick *self, Answer *answer, PyObject *body, PyObje
     Sent sent;
     PyObject *chunk = next_chunk(chunks);
     int alive = 1, done = chunk == NULL ? 0 : is_undisturbed(self, answer);
-    if (done == 1 && (done = put_chunk(chunk, &answer->head, &sent)) == 1) {
+    if (done == 1 && (done = put_chunk(self, chunk, &answer->head, &sent)) == 1) {
         put_record(self, answer->head.at);
         alive = send_bytes(self, self->out, answer->head.at - (char *)self->out);
         answer->sent = sent.size;

@@ -173,13 +173,13 @@ class Body:
         self._on_close()
 
 
-def in_chunks(*parts: Any, on_close: str = "") -> Callable[[Environ, Start], Body]:
+def in_chunks(*parts: Any, on_close: str = "", headers: Any = FIVE) -> Callable[[Environ, Start], Body]:
     """An application whose chunks are `parts`; one that is callable is called with environ, start_response and write
     instead, and so is `on_close`, by its name among `ACTIONS`.
     """
 
     def application(environ: Environ, start_response: Start) -> Body:
-        write = start_response("200 OK", FIVE)
+        write = start_response("200 OK", headers)
 
         def chunks() -> Iterator[Any]:
             for part in parts:
@@ -232,11 +232,11 @@ IN_CHUNKS: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 
 
-def long(size: int) -> Callable[[Environ, Start], Iterator[bytes]]:
+def long(size: int, *, announced: bool) -> Callable[[Environ, Start], Iterator[bytes]]:
     """An application whose answer is one chunk of that many bytes."""
 
     def application(environ: Environ, start_response: Start) -> Iterator[bytes]:
-        start_response("200 OK", [("Content-Length", str(size))])
+        start_response("200 OK", [("Content-Length", str(size))] if announced else [])
         return iter([bytes(size)])
 
     return application
@@ -271,11 +271,17 @@ APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
 } | {
     f"chunks-{n}": in_chunks(*parts) for n, parts in enumerate(IN_CHUNKS)
 } | {
+    f"no-length-{n}": in_chunks(*parts, headers=PLAIN) for n, parts in enumerate(IN_CHUNKS)
+} | {
+    f"nothing-{len(part)}": in_chunks(b"", part, headers=[("Content-Length", "0")]) for part in (b"", b"!")
+} | {
     f"close-{action}": in_chunks(b"hello", on_close=action) for action in ACTIONS
 } | {
     f"no-chunks-{n}": answering("200 OK", FIVE, body) for n, body in enumerate((5, object(), {b"hello": 1}, {5}))
 } | {
-    f"chunk-of-{size}": long(size) for size in (65_400, 65_464, 65_465, 65_466, 65_467, 65_468, 65_500, 65_536, 70_000)
+    f"chunk-of-{size}-{announced}": long(size, announced=announced)
+    for announced in (False, True)
+    for size in (65_400, *range(65_485, 65_525), 65_536, 70_000)
 } | {
     f"statuschunks-{n}": with_status(status) for n, status in enumerate(STATUSES)
 } | {"file": file}  # fmt: skip
