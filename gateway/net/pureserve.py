@@ -285,13 +285,12 @@ class Requests:
         return alive and keep_conn
 
     def _send_chunks(self, sock: socket.SocketType, head: Head, body: Any) -> Any:
-        """Send a body whose first chunk may be all that was announced, as those of most frameworks are: that is sent as
-        it comes, and the others then are nothing. Otherwise the driver goes on with what is to come.
+        """Send a body whose first chunk may be all of it, as those of most frameworks are: that is sent before the next
+        is asked for. Otherwise the driver goes on with what is to come.
         """
-        response, interruption, length = self._response, self._interruption, head.length
+        response, interruption, before = self._response, self._interruption, len(head.lines) + 2
         assert response is not None
-        size = len(head.lines) + 2 + (length or 0)
-        if not length or size > records.LONGEST_CONTENT or body is None or isinstance(body, self._no_chunks):
+        if body is None or isinstance(body, self._no_chunks):
             return self._end_slowly(body, None)
         error: BaseException | None = None
         alive, first, chunks = True, _END, iter(())
@@ -299,9 +298,10 @@ class Requests:
             interruption.allowed = True
             chunks = iter(body)
             first = _next_chunk(chunks)
-            is_whole = first.__class__ is bytes and len(first) == length
-            if is_whole and response.head is head and self._is_undisturbed(response):
-                record = b"%b%b\r\n%b" % (_STDOUT.pack(_STDOUT_START, size), head.lines, first)
+            fits = first.__class__ is bytes and before + len(first) <= records.LONGEST_CONTENT
+            if fits and head.length in (None, len(first)) and response.head is head and self._is_undisturbed(response):
+                length = len(first)
+                record = b"%b%b\r\n%b" % (_STDOUT.pack(_STDOUT_START, before + length), head.lines, first)
                 response.note_sent(length)
                 self._begun, first = True, _END  # first of all, lest an interruption leave it to be sent twice
                 alive = self._send(sock, record)
