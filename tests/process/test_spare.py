@@ -8,6 +8,8 @@ import os
 import signal
 import site
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,8 @@ def task(tmp_path: Path, **settings: Any) -> Task:
     (tmp_path / "shop.py").write_text(APPLICATION)
     application = Application(name="shop", app="shop:application", bindings=(Binding(),))
     work = Work(applications=json.dumps([to_json(application)]), count=1)
-    return Task("main", Pool(app_dir=str(tmp_path), clear_env=True, **settings), work, os.getpid())
+    pool = Pool(app_dir=str(tmp_path), **{"clear_env": os.geteuid() == 0} | settings)
+    return Task("main", pool, work, os.getpid())
 
 
 def started(spare: Spare, task: Task) -> tuple[list[str], str]:
@@ -107,6 +110,44 @@ def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(
     assert f" b {'ignore' if name == 'PYTHONWARNINGS' else '-'} " in said
 
 
+def test_signals_that_are_ignored_at_the_start_are_not_in_it(tmp_path: Path) -> None:
+    ignored = (signal.SIGCHLD, signal.SIGTERM, signal.SIGTTOU)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    spare = Spare()
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    with open(f"/proc/{spare._pid}/status") as file:
+        found = next(int(line.split()[1], 16) for line in file if line.startswith("SigIgn"))
+    assert not found & sum(1 << number - 1 for number in ignored)
+    words, said = started(spare, task(tmp_path))
+    spare.close()
+    assert words[2] == "gateway.process.waiting"
+    assert str(tmp_path) in said
+
+
+def test_an_environment_that_is_no_message_has_an_interpreter_executed(spare: Spare, tmp_path: Path) -> None:
+    words, said = started(spare, task(tmp_path, env={"A": "b" * 100_000}))
+    assert words[2] == "gateway.process.zygote"
+    assert " " + "b" * 100_000 + " " in said
+
+
+def test_what_a_pool_is_not_to_have_is_not_in_what_its_processes_began_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SECRET", "of the master")
+    monkeypatch.setenv("NOTIFY_SOCKET", "of systemd")
+    with monkeypatch.context() as as_another_user:
+        as_another_user.setattr(os, "geteuid", lambda: 1)
+        spares = [Spare(), Spare()]
+    began_with = Path(f"/proc/{spares[0]._pid}/environ").read_text()
+    assert "SECRET=" in began_with
+    assert "NOTIFY_SOCKET" not in began_with
+    for spare, clear_env in zip(spares, (False, True), strict=True):
+        words, _ = started(spare, task(tmp_path, clear_env=clear_env))
+        spare.close()
+        assert words[2] == ("gateway.process.zygote" if clear_env else "gateway.process.waiting")
+
+
 def test_one_that_has_died_is_done_without(spare: Spare, tmp_path: Path) -> None:
     os.kill(spare._pid, signal.SIGKILL)
     os.waitid(os.P_PID, spare._pid, os.WEXITED | os.WNOWAIT)
@@ -148,6 +189,17 @@ def test_where_there_will_be_no_use_for_it_none_is_started(monkeypatch: pytest.M
         os.close(before)
         ours.close()
         theirs.close()
+
+
+def test_none_is_started_where_it_was_said_that_users_packages_are_not_wanted() -> None:
+    """Root's environment is not the spare's: without what said so, root's own packages would be there, for whomever."""
+    script = "import gateway.process.spare as it; it.Spare.__init__ = print; print(it.Spare.of_a_start())"
+    for flags, variables in (["-s"], {}), ([], {"PYTHONNOUSERSITE": "1"}):
+        command = [sys.executable, *flags, "-c", script]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=os.environ | variables
+        )
+        assert done.stdout.splitlines()[-1] == "None"
 
 
 def test_one_that_is_not_asked_for_ends_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
