@@ -16,6 +16,8 @@ from gateway.commands.outcome import guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; what went wrong is one line on standard error."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--"]:
+        del words[0]  # as click does, to which `serve` is not left
     if words[:1] == ["serve"]:
         return int(guarded(functools.partial(_serve, words[1:])))
     from gateway.commands.group import MODULES, run
