@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.net.address import runtime_directory
 from gateway.net.listeners import fd_is_listening
-from gateway.process.apart import Apart
+from gateway.process.apart import Apart, ending
 from gateway.process.spare import UPGRADE
 from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from gateway.process.upgrade import HandedOver
 
 Reread = Callable[[], tuple[Brief, Sequence[str]]]
+
+_PATIENCE = 30.0  # seconds for reading settings again, in which the master does nothing else
+_UNREAD = "the settings could not be read: "
 
 
 def serve(words: Sequence[str], spare: Spare | None = None) -> int:
@@ -35,7 +38,7 @@ def serve(words: Sequence[str], spare: Spare | None = None) -> int:
 
     outcome = reading.result()
     if isinstance(outcome, int):
-        return outcome
+        return _unread(outcome)
     brief, problems = source.take_up(outcome)
     if outcome["alone"]:
         return _serve_alone(brief, problems)
@@ -64,9 +67,9 @@ class Source:
 
     def read_again(self) -> tuple[Brief, Sequence[str]]:
         """Read them for a reload. Raises ConfigError and OSError."""
-        outcome = Apart(self._read_or_refuse).result()
+        outcome = Apart(self._read_or_refuse, _PATIENCE).result()
         if isinstance(outcome, int):
-            raise ConfigError(f"the settings could not be read: reading them ended with status {outcome}")
+            raise ConfigError(_UNREAD + ending(outcome))
         if "refused" in outcome:
             raise ConfigError(outcome["refused"])
         return self.take_up(outcome)
@@ -76,6 +79,11 @@ class Source:
             return self._read()
         except ConfigError as error:
             return {"refused": str(error)}
+        except Exception:
+            import traceback
+
+            what = "where gateway was installed anew meanwhile, `gateway upgrade` takes that up"
+            return {"refused": f"{_UNREAD}{what}\n{traceback.format_exc().rstrip()}"}
 
     def _read(self) -> dict[str, Any] | int:
         """In the child: read the settings that the words name."""
@@ -87,6 +95,16 @@ class Source:
 
         outcome: dict[str, Any] | int = run(["serve", *self._words], (self._inherited, self._memory))
         return outcome
+
+
+def _unread(code: int) -> int:
+    """The exit code for a child that has read nothing; what it could not say itself is said here."""
+    if code >= 0:
+        return code
+    from gateway.commands.outcome import SYSTEM, tell
+
+    tell(_UNREAD + ending(code))
+    return SYSTEM
 
 
 def supervise(

@@ -19,39 +19,48 @@ _FAILED = 101
 class Apart:
     """A child that works from the moment this is made."""
 
-    def __init__(self, work: Callable[[], dict[str, Any] | int]) -> None:
-        """`work` gives what JSON can write, or an exit code where it has said already what is wrong. Raises OSError."""
+    def __init__(self, work: Callable[[], dict[str, Any] | int], patience: float = 0.0) -> None:
+        """`work` gives what JSON can write, or an exit code where it has said already what is wrong. It is ended after
+        `patience` seconds; 0 for never. Raises OSError.
+        """
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:  # inherited, and nobody would be told of an end
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         reading, writing = os.pipe()
         parent = os.getpid()
         self._pid = os.fork()
         if not self._pid:
             os.close(reading)
-            _be_child(work, parent, writing)
+            _be_child(work, patience, parent, writing)
         os.close(writing)
         self._reading = reading
 
     def result(self) -> dict[str, Any] | int:
-        """Wait for its end, and give what `work` gave."""
+        """Wait for its end, and give what `work` gave; minus the number of a signal that has ended it before."""
         with open(self._reading, "rb", buffering=_AT_ONCE) as file:
             answer = file.read()
-        try:
-            _, status = os.waitpid(self._pid, 0)
-            code = os.waitstatus_to_exitcode(status)
-        except ChildProcessError:  # SIGCHLD is ignored here: nobody is told how a child ended
-            code = _FAILED
-        if answer:
-            given: dict[str, Any] = json.loads(answer)
-            return given
-        return code
+        _, status = os.waitpid(self._pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code or not answer:
+            return code  # what one has said that failed may be half an answer
+        given: dict[str, Any] = json.loads(answer)
+        return given
 
 
-def _be_child(work: Callable[[], dict[str, Any] | int], parent: int, writing: int) -> NoReturn:
+def ending(code: int) -> str:
+    """How a child has ended by which `Apart.result` is a number."""
+    if code == -signal.SIGALRM:
+        return "it took too long"
+    return f"it was killed by signal {-code}" if code < 0 else f"it ended with status {code}"
+
+
+def _be_child(work: Callable[[], dict[str, Any] | int], patience: float, parent: int, writing: int) -> NoReturn:
     code = _FAILED
     try:
         die_with(parent)
         signal.set_wakeup_fd(-1)
         for number in signals.CAUGHT:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, patience)
         given = work()
         if isinstance(given, int):
             code = given
