@@ -79,8 +79,9 @@ class Spare:
         pid, self._pid = self._pid, 0
         if pid:
             fds = [stdin.fileno(), channel, 2 if output is None else output, *task.descriptors]
-            if self._suits(task, identity, fds) and self._is_taken(task, identity, fds):
-                return Started(pid)
+            with self._channel:
+                if self._suits(task, identity, fds) and self._is_taken(task, identity, fds):
+                    return Started(pid)
             _end(pid)
             stdin.seek(0)
         return execute(task, identity, stdin=stdin, output=output, channel=channel)

@@ -69,6 +69,7 @@ def test_it_becomes_the_zygote_of_the_first_pool_that_it_suits(spare: Spare, tmp
     words, said = started(spare, task(tmp_path, env={"A": "b"}, umask="0027"))
     assert words[2] == "gateway.process.waiting"
     assert said.endswith(f"imported: {tmp_path} b - 0o27")
+    assert spare._channel.fileno() == -1  # the master has one descriptor fewer for good
     words, said = started(spare, task(tmp_path))
     assert words[2] == "gateway.process.zygote"
     assert f": {tmp_path} - - " in said
