@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import site
 import socket
 import time
 from typing import Any, NoReturn
@@ -60,3 +61,5 @@ def _settle_in(task: Task, order: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(order["environment"])
     time.tzset()
+    site.USER_BASE = site.USER_SITE = None  # which were another user's
+    site.getusersitepackages()

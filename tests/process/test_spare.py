@@ -23,12 +23,12 @@ from gateway.process.task import Task
 from gateway.settings import Application, Binding, Pool, Work, to_json
 
 APPLICATION = """
-import os
+import os, site
 if os.environ.get("ASKED"):
     raise LookupError(" ".join(sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
                                       if os.path.lexists(f"/proc/self/fd/{fd}"))))
 raise LookupError(" ".join([os.getcwd(), os.environ.get("A", "-"), os.environ.get("PYTHONWARNINGS", "-"),
-                            str(oct(os.umask(0)))]))
+                            str(oct(os.umask(0))), site.USER_SITE]))
 """
 
 
@@ -66,9 +66,9 @@ def started(spare: Spare, task: Task) -> tuple[list[str], str]:
 
 
 def test_it_becomes_the_zygote_of_the_first_pool_that_it_suits(spare: Spare, tmp_path: Path) -> None:
-    words, said = started(spare, task(tmp_path, env={"A": "b"}, umask="0027"))
+    words, said = started(spare, task(tmp_path, env={"A": "b", "HOME": "/srv/shop"}, umask="0027"))
     assert words[2] == "gateway.process.waiting"
-    assert said.endswith(f"imported: {tmp_path} b - 0o27")
+    assert f"imported: {tmp_path} b - 0o27 /srv/shop/" in said
     assert spare._channel.fileno() == -1  # the master has one descriptor fewer for good
     words, said = started(spare, task(tmp_path))
     assert words[2] == "gateway.process.zygote"
