@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gateway.net.address import runtime_directory
@@ -14,10 +14,9 @@ from gateway.process.spare import UPGRADE
 from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
 if TYPE_CHECKING:
+    from gateway.process.reloading import Reread
     from gateway.process.spare import Spare
     from gateway.process.upgrade import HandedOver
-
-Reread = Callable[[], tuple[Brief, Sequence[str]]]
 
 _PATIENCE = 30.0  # seconds for reading settings again, in which the master does nothing else
 _UNREAD = "the settings could not be read: "
