@@ -31,7 +31,10 @@ class Sites:
 
     def read(self) -> Settings:
         """Add every file that one of the main file's patterns fits, in the order of the names. Raises ConfigError."""
-        for path in dict.fromkeys(path for pattern in self._main.included for path in _matches(pattern)):
+        paths = dict.fromkeys(path for pattern in self._main.included for path in _matches(pattern))
+        for path in self._remembered.keys() - paths.keys():
+            del self._remembered[path]
+        for path in paths:
             text = ""
             try:
                 text = read_text(path)

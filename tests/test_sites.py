@@ -178,6 +178,9 @@ def test_a_site_that_breaks_goes_on_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "sites" / "a.toml").unlink()
     brief, said = master.read()
     assert (list(brief.settings.pools), said) == (["main", "blog"], ())
+    brief, said = master.read_changed(tmp_path, {"a.toml": "[pools.shop"})
+    assert list(brief.settings.pools) == ["main", "blog"], "a site that was given up does not come back by a mistake"
+    assert len(said) == 1
 
 
 def test_an_application_that_breaks_refuses_a_reload_but_one_that_was_broken_does_not(tmp_path: Path) -> None:
