@@ -59,7 +59,7 @@ def _be_child(work: Callable[[], dict[str, Any] | int], patience: float, parent:
         die_with(parent)
         signal.set_wakeup_fd(-1)
         for number in signals.CAUGHT:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, patience)
         given = work()
         if isinstance(given, int):

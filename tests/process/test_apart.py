@@ -37,9 +37,10 @@ def test_what_is_raised_there_is_shown() -> None:
     assert said.endswith("LookupError: no such thing\n")
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGKILL", "-9"), ("SIGUSR1", "-10")])
+@pytest.mark.parametrize(("number", "code"), [("SIGKILL", "-9"), ("SIGUSR1", "-10"), ("SIGINT", "-2")])
 def test_one_that_is_killed_gives_its_signal(number: str, code: str) -> None:
-    assert outcome(f"os.kill(os.getpid(), signal.{number}); signal.pause()")[0] == code
+    """And a child says nothing of Ctrl-C at a terminal, which its parent has as well."""
+    assert outcome(f"os.kill(os.getpid(), signal.{number}); signal.pause()") == (code, "")
 
 
 def test_what_one_has_said_that_is_killed_before_the_end_is_nothing() -> None:
