@@ -10,6 +10,7 @@ import site
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from typing import Any
 import pytest
 
 from gateway.process.handles import Zygote, receive
+from gateway.process.identity import Identity, find_identity
 from gateway.process.limits import StepError
 from gateway.process.spare import UPGRADE, Spare
 from gateway.process.task import Task
 from gateway.settings import Application, Binding, Pool, Work, to_json
+from tests.end_to_end.running import interpreter_for
 
 APPLICATION = """
 import os, site
@@ -45,6 +48,13 @@ def spare() -> Iterator[Spare]:
     spare.close()
 
 
+@pytest.fixture
+def everybodys_place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        yield Path(place)
+
+
 def task(tmp_path: Path, **settings: Any) -> Task:
     (tmp_path / "shop.py").write_text(APPLICATION)
     application = Application(name="shop", app="shop:application", bindings=(Binding(),))
@@ -53,9 +63,9 @@ def task(tmp_path: Path, **settings: Any) -> Task:
     return Task("main", pool, work, os.getpid())
 
 
-def started(spare: Spare, task: Task) -> tuple[list[str], str]:
+def started(spare: Spare, task: Task, identity: Identity | None = None) -> tuple[list[str], str]:
     """The words of the process that has become the zygote, and what its application says."""
-    zygote = Zygote(task, None, start=spare)
+    zygote = Zygote(task, identity, start=spare)
     words = Path(f"/proc/{zygote.pid}/cmdline").read_text().split("\0")
     zygote.channel.setblocking(True)
     with contextlib.closing(zygote.channel):
@@ -109,6 +119,30 @@ def test_an_interpreter_that_would_have_begun_in_another_way_is_executed(
     words, said = started(spare, task(tmp_path, env={name: "ignore", "A": "b"}))
     assert words[2] == "gateway.process.zygote"
     assert f" b {'ignore' if name == 'PYTHONWARNINGS' else '-'} " in said
+
+
+def test_everything_of_root_is_given_up_before_an_application_runs(
+    monkeypatch: pytest.MonkeyPatch, everybodys_place: Path
+) -> None:
+    nobody = find_identity("nobody")
+    monkeypatch.setattr(sys, "executable", interpreter_for("nobody"))
+    wanted = task(everybodys_place)
+    (everybodys_place / "shop.py").write_text(
+        "import os\n"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "numbers = [int(status[name], 16) for name in ('CapPrm', 'NoNewPrivs')]\n"
+        "environ = [os.stat('/proc/self/environ').st_uid, os.environ['HOME'], os.environ['USER']]\n"
+        "raise LookupError(repr([os.getresuid(), os.getresgid(), os.getgroups(), *numbers, *environ]))\n"
+    )
+    with contextlib.closing(Spare()) as spare:
+        if os.geteuid() != 0:
+            with pytest.raises(StepError, match="Operation not permitted"):
+                started(spare, wanted, nobody)
+            return
+        words, said = started(spare, wanted, nobody)
+    uid, gid = nobody.uid, nobody.gid
+    assert words[2] == "gateway.process.waiting"
+    assert said.endswith(repr([(uid,) * 3, (gid,) * 3, [*nobody.groups], 0, 1, uid, nobody.home, nobody.name]))
 
 
 def test_signals_that_are_ignored_at_the_start_are_not_in_it(tmp_path: Path) -> None:
