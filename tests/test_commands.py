@@ -347,6 +347,20 @@ def test_a_second_instance_leaves_the_first_alone(place: Path, master: subproces
     assert gateway("request", place / "s.sock", "/", cwd=place).returncode == 0
 
 
+def test_standard_descriptors_that_are_closed_become_nobody_elses(place: Path) -> None:
+    """What is logged would be written to whatever had got their numbers, such as what tells the master of signals."""
+    command = [sys.executable, "-m", "gateway", "serve", "shop:application", "--listen", str(place / "s.sock")]
+    command += ["--max-children", "1", "--app-dir", str(place), *AS_ROOT]
+    with subprocess.Popen(command, env=environment(place), cwd=place, preexec_fn=lambda: os.closerange(0, 3)) as master:
+        try:
+            wait_until(lambda: master.poll() is not None or idle_workers(place) == 1, 20)
+            assert master.returncode is None
+            assert {os.readlink(f"/proc/{master.pid}/fd/{fd}") for fd in (0, 1, 2)} == {os.devnull}
+        finally:
+            master.terminate()
+    assert master.returncode == 0
+
+
 def test_master_and_workers_hold_little(place: Path, master: subprocess.Popen[bytes]) -> None:
     modules = set(gateway("request", place / "s.sock", "/modules", cwd=place).stdout.partition("\n\n")[2].split())
     assert "gateway.app.wsgi" in modules

@@ -11,6 +11,7 @@ from gateway import log
 from gateway.process import upgrade
 from gateway.process.handles import Loop
 from gateway.process.pool import PoolRunner
+from gateway.process.prctl import occupy_standard_descriptors
 from gateway.process.reloading import Reread
 from gateway.process.runner import MakeRunner
 from gateway.process.setup import Setups
@@ -37,6 +38,7 @@ def serve(
     to `take_over`; without, there is none. The first zygote may be had from `spare`.
     Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
     """
+    occupy_standard_descriptors()
     gateway = brief.settings.gateway
     with contextlib.ExitStack() as resources:
         if spare is not None:

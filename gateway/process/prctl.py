@@ -84,6 +84,13 @@ def close_all_but(kept: Collection[int]) -> None:
             os.close(fd)
 
 
+def occupy_standard_descriptors() -> None:
+    """Open those of 0, 1 and 2 that whoever has started this has closed: what got such a number would be written to."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
 def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
     """Call prctl(2). Raises OSError."""
     if _libc.prctl(option, argument, 0, 0, 0) != 0:

@@ -28,7 +28,7 @@ from gateway.net.orders import GO_ON
 from gateway.process.foreman import Foreman
 from gateway.process.identity import become
 from gateway.process.limits import bound
-from gateway.process.prctl import set_dumpable, set_name
+from gateway.process.prctl import occupy_standard_descriptors, set_dumpable, set_name
 from gateway.process.start import open_pool_listeners, pool_identity, working_directory
 from gateway.process.worker import asgi_worker, driver_factory, run_threads
 from gateway.settings import Application, Pool
@@ -94,7 +94,7 @@ def serve_until_stopped(
     """
     if pool.on_worker_start and not _start_hook(pool.on_worker_start):
         sys.exit(_EXIT_TRY_AGAIN)
-    _occupy_standard_descriptors()
+    occupy_standard_descriptors()
     access = access_log(open_log(pool.access_log), pool, "", _nobody_notes) if pool.access_log else None
     reopen = functools.partial(_reopen_logs, pool, access)
     listeners = open_pool_listeners(pool, None, {})
@@ -164,13 +164,6 @@ def _reopen_logs(pool: Pool, access: AccessLog | None) -> None:
 
 def _nobody_notes() -> None:
     """A line of the access log is lost, or the worker leaves: there is no master to be told."""
-
-
-def _occupy_standard_descriptors() -> None:
-    """Open what the spawner has closed of 1 and 2: a connection that got such a number would be written to."""
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(fd, True)
-    os.close(fd)
 
 
 class _Wakeups:
