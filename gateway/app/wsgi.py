@@ -33,18 +33,32 @@ class Raised(NamedTuple):
 
 
 class RestOfBody:
-    """A body of which chunks were taken: the others, or what was raised in their place; it is closed as `body` is."""
+    """A body whose iteration has begun: `taken` of it and the other `chunks`, or what was raised in their place. It is
+    closed as `body` is.
+    """
 
-    def __init__(self, body: Any, chunks: Iterator[Any], error: BaseException | None) -> None:
+    def __init__(self, body: Any, taken: list[Any], chunks: Iterator[Any], error: BaseException | None) -> None:
+        self._body = body
+        self._taken = taken
         self._chunks = chunks
         self._error = error
-        if (close := getattr(body, "close", None)) is not None:
-            self.close = close
 
     def __iter__(self) -> Iterator[Any]:
-        if self._error is not None:
-            raise self._error
-        return self._chunks
+        error, self._error = self._error, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            error = None  # its traceback refers to this frame
+        return self
+
+    def __next__(self) -> Any:
+        return self._taken.pop() if self._taken else next(self._chunks)  # iter() would begin some of them anew
+
+    @property
+    def close(self) -> Any:
+        """What the body has, when it is to be closed. Raises AttributeError without it."""
+        return self._body.close
 
 
 class _Readable(Protocol):

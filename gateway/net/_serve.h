@@ -243,20 +243,23 @@ static int close_body(PyObject *body)
         PyErr_Clear();
         return 0;
     }
-    PyObject *done = close == NULL ? NULL : PyObject_CallFunctionObjArgs(close, NULL);
+    PyObject *done = close == NULL      ? NULL
+                     : close == Py_None ? Py_NewRef(close)
+                                        : PyObject_CallFunctionObjArgs(close, NULL);
     Py_XDECREF(close);
     Py_XDECREF(done);
     return done == NULL ? -1 : 0;
 }
 
-/* Let Python go on: with `chunk`, or with what was raised, and the other `chunks` of `body`, which it closes. */
+/* Let Python go on: with `chunk` and the other `chunks` of `body`, which it closes; without one they are over, or
+ * something was raised. */
 static PyObject *leave_chunks(Quick *self, Answer *answer, PyObject *body, PyObject *chunks, PyObject *chunk, int alive)
 {
     PyObject *error = take_error();
     const int ready = allow_interruption(self, Py_False) < 0 ? -1 : hand_over(answer);
     PyObject *first = ready < 0 ? NULL : chunk == NULL ? PyTuple_New(0) : PyTuple_Pack(1, chunk);
     PyObject *done = first == NULL ? NULL : PyObject_CallMethod(self->driver, "end_chunks", "OOOOOO", answer->response,
-        body, first, chunks, error, alive ? Py_True : Py_False);
+        body, first, chunks == NULL ? Py_None : chunks, error, alive ? Py_True : Py_False);
     Py_XDECREF(first);
     Py_DECREF(error);
     return done;
@@ -300,10 +303,8 @@ static PyObject *finish_chunks(Quick *self, Answer *answer, PyObject *body)
     if (allow_interruption(self, Py_True) < 0)
         return NULL;
     PyObject *chunks = PyObject_GetIter(body);
-    if (chunks == NULL) {
-        PyErr_Clear(); /* Python finds the same */
-        return finish_slowly(self, answer, body);
-    }
+    if (chunks == NULL)
+        return leave_chunks(self, answer, body, NULL, NULL, 1);
     PyObject *result = send_chunks(self, answer, body, chunks);
     Py_DECREF(chunks);
     return result;

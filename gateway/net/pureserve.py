@@ -306,8 +306,8 @@ class Requests:
                 self._begun, first = True, _END  # first of all, lest an interruption leave it to be sent twice
                 alive = self._send(sock, record)
                 if alive and (first := _next_chunk(chunks)) is _END:
-                    close, body = getattr(body, "close", None), None
-                    if close is not None:
+                    closing, body = body, None
+                    if (close := getattr(closing, "close", None)) is not None:
                         close()
                     if self._is_undisturbed(response):
                         interruption.allowed = False

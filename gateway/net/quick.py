@@ -9,7 +9,6 @@ through: what the quick way does not do itself it leaves to them.
 from __future__ import annotations
 
 import importlib
-import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -173,12 +172,13 @@ class QuickWay:
         error: BaseException | None,
         alive: bool,
     ) -> object:
-        """End it: of what the application has returned, None if it is closed, there are `first` and `chunks` to come,
-        or `error` was raised. Whether the front-end is `alive`.
+        """End it: of what the application has returned, None if it is closed, there are `first` and the other `chunks`
+        to come; without a first it is over, or `error` was raised. Whether the front-end is `alive`.
         """
         if not alive:
             error = Disconnected("the front-end is gone")
-        return self.end_slowly(response, RestOfBody(body, itertools.chain(first, chunks), error), None)
+        rest = chunks if first else iter(())  # what is over is not asked again
+        return self.end_slowly(response, RestOfBody(body, [*first], rest, error), None)
 
     def send_rest(self, fd: int, data: bytes) -> bool:
         """See `OrdinaryWay.send_rest`."""

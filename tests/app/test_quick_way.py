@@ -121,9 +121,9 @@ def test_it_goes_on_with_what_is_left_of_a_body() -> None:
     closed: list[str] = []
     body = io.BytesIO()
     body.close = lambda: closed.append("closed")  # type: ignore[method-assign]
-    exchange, log, result = going_on(RestOfBody(body, iter([b"one, ", b"two"]), None))
+    exchange, log, result = going_on(RestOfBody(body, [b"one, "], iter([b"two"]), None))
     assert (exchange.body, log, result.complete, closed) == (b"one, two", [], True, ["closed"])
-    exchange, log, result = going_on(RestOfBody(None, iter(()), LookupError("not there")))
+    exchange, log, result = going_on(RestOfBody(None, [], iter(()), LookupError("not there")))
     assert (result.status, log[-1]) == (500, "LookupError: not there")
 
 

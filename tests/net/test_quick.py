@@ -307,7 +307,14 @@ def sides(quick_type: type, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 class Side:
     """A driver, and what is known of it."""
 
-    def __init__(self, stack: contextlib.ExitStack, path: Path, quick_type: type | None) -> None:
+    def __init__(
+        self,
+        stack: contextlib.ExitStack,
+        path: Path,
+        quick_type: type | None,
+        application: Callable[[Environ, Start], Any] = application,
+    ) -> None:
+        """`application` answers MARK as that of this module."""
         self.path = path
         self._marks = 0
         listener = stack.enter_context(listening(path))
