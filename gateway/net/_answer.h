@@ -66,8 +66,9 @@ static PyObject *answer_call(PyObject *object, PyObject *args, PyObject *kwargs)
         char *start = self->head.at;
         if (encode_head(&self->head, text, headers)) {
             self->text = Py_NewRef(text);
-            self->headers = Py_NewRef(headers);
-            return PyCFunction_NewEx(&WRITE, object, NULL);
+            /* as it is now: the list is the application's to change */
+            self->headers = PyList_GetSlice(headers, 0, PyList_Size(headers));
+            return self->headers == NULL ? NULL : PyCFunction_NewEx(&WRITE, object, NULL);
         }
         self->head.at = start;
     }

@@ -124,6 +124,23 @@ def printing_file(environ: Environ, start_response: Start) -> Any:
     return file
 
 
+def with_headers_changed(then: Callable[[Environ, Start, list[Any]], Any]) -> Callable[[Environ, Start], Any]:
+    """An application whose list of headers becomes another one once start_response has it."""
+
+    def application(environ: Environ, start_response: Start) -> Any:
+        headers: list[Any] = [*FIVE]
+        write = start_response("200 OK", headers)
+        headers[1:] = [("Content-Length", "7"), ("X-More", 1)]
+        return then(environ, write, headers)
+
+    return application
+
+
+def print_and_return(environ: Environ, write: Start, headers: list[Any]) -> list[bytes]:
+    environ["wsgi.errors"].write("a line\n")
+    return [b"hello"]
+
+
 PARTS: list[tuple[Any, ...]] = [(b"hello",), (b"he", b"llo"), (b"", b"hello", b""), (b"he",), (), (b"hello", b"!")]
 RAISED = (ValueError, GeneratorExit, SystemExit, KeyboardInterrupt, AttributeError, MemoryError)
 APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
@@ -136,6 +153,10 @@ APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
     for n, parts in enumerate(PARTS)
 } | {
     "file": printing_file,
+    "headers-list": with_headers_changed(print_and_return),
+    "headers-chunks": with_headers_changed(lambda environ, *_: Noting(environ, b"hello", b"!!")),
+    "headers-stream": with_headers_changed(lambda environ, *_: iter([b"he", b"llo"])),
+    "headers-write": with_headers_changed(lambda environ, write, _: [write(b"he"), b"llo"][1:]),
     "mark": answering("418 Marked", [], []),
 }  # fmt: skip
 
