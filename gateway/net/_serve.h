@@ -174,6 +174,13 @@ static Answer *new_answer(Quick *self)
     return answer;
 }
 
+/* Nothing that is still done, as by a thread of the application while the last bytes wait, is about the answer. */
+static void part_with(Quick *self, Answer *answer)
+{
+    self->answer = NULL;
+    answer->quick = NULL;
+}
+
 static int begin(Quick *self, Request *request)
 {
     PyObject *host = PyTuple_GetItem(request->site, 3);
@@ -231,8 +238,11 @@ static int put_chunk(const Quick *self, PyObject *chunk, Head *head, Sent *sent)
 static PyObject *next_chunk(PyObject *chunks)
 {
     PyObject *chunk;
-    while ((chunk = PyIter_Next(chunks)) != NULL && PyBytes_CheckExact(chunk) && PyBytes_Size(chunk) == 0)
+    while ((chunk = PyIter_Next(chunks)) != NULL && PyBytes_CheckExact(chunk) && PyBytes_Size(chunk) == 0) {
         Py_DECREF(chunk);
+        if (PyErr_CheckSignals() < 0) /* there may be no end of them, and no step of Python in between */
+            return NULL;
+    }
     return chunk;
 }
 
@@ -273,6 +283,7 @@ static PyObject *end_chunks(Quick *self, Answer *answer, PyObject *body, PyObjec
         return done < 0 ? NULL : leave_chunks(self, answer, Py_None, chunks, NULL, 1);
     if (allow_interruption(self, Py_False) < 0)
         return NULL;
+    part_with(self, answer);
     /* The head stays where it is: the access log looks into it. */
     byte end[ANSWER_END_SIZE];
     put_answer_end(end, 1, 0);
@@ -286,14 +297,14 @@ static PyObject *send_chunks(Quick *self, Answer *answer, PyObject *body, PyObje
     int alive = 1, done = chunk == NULL ? 0 : is_undisturbed(self, answer);
     if (done == 1 && (done = put_chunk(self, chunk, &answer->head, &sent)) == 1) {
         put_record(self, answer->head.at);
+        answer->sent = sent.size; /* first, lest an interruption leave it to be sent twice */
         alive = send_bytes(self, self->out, answer->head.at - (char *)self->out);
-        answer->sent = sent.size;
         Py_DECREF(chunk);
         chunk = alive == 1 ? next_chunk(chunks) : NULL;
         if (alive == 1 && chunk == NULL && !PyErr_Occurred())
             return end_chunks(self, answer, body, chunks, &sent);
     }
-    PyObject *result = done < 0 || alive < 0 ? NULL : leave_chunks(self, answer, body, chunks, chunk, alive);
+    PyObject *result = done < 0 ? NULL : leave_chunks(self, answer, body, chunks, chunk, alive);
     Py_XDECREF(chunk);
     return result;
 }
@@ -322,15 +333,15 @@ static PyObject *run(Quick *self, Request *request)
     const int simple = body == NULL ? 0 : is_simple(self, answer, body, &sent);
     if (simple < 0)
         result = NULL;
-    else if (simple)
+    else if (simple) {
+        part_with(self, answer);
         result = finish(self, request, answer, &sent, send_answer(self, answer->head.at));
-    else if (body != NULL && are_chunks(self, answer, body))
+    } else if (body != NULL && are_chunks(self, answer, body))
         result = finish_chunks(self, answer, body);
     else
         result = finish_slowly(self, answer, body);
     self->request = NULL;
-    self->answer = NULL;
-    answer->quick = NULL;
+    part_with(self, answer);
     Py_XDECREF(body);
     Py_DECREF(answer);
     return result;

@@ -195,6 +195,12 @@ class Conversation:
         self._answer, self._gone, self.body_ended = [], _TAKEN_OVER, False
         return rest
 
+    def give_up(self, why: str) -> Disconnected:
+        """Nobody takes the answer: nothing more is sent. Return what says so."""
+        self._gone = why
+        self._writable = False
+        return Disconnected(why)
+
     def hang_up(self) -> None:
         """Let whoever waits for the front-end, in any thread, find it gone."""
         self._stream.hang_up()
@@ -219,9 +225,7 @@ class Conversation:
         try:
             self._stream.send(parts, self._timeouts.response)
         except StreamClosed as error:
-            self._gone = str(error)
-            self._writable = False
-            raise Disconnected(self._gone) from error
+            raise self.give_up(str(error)) from error
 
     def _read_more(self) -> None:
         try:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher
 from gateway.app.environ import mount, request_path
-from gateway.app.exchange import Disconnected, Result
+from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption
 from gateway.app.wsgi import FileWrapper, Raised, Response, RestOfBody
 from gateway.net.accesslog import AccessLog, Began
@@ -176,7 +176,8 @@ class QuickWay:
         to come; without a first it is over, or `error` was raised. Whether the front-end is `alive`.
         """
         if not alive:
-            error = Disconnected("the front-end is gone")
+            assert self._conversation is not None
+            error = self._conversation.give_up("the front-end is gone")
         rest = chunks if first else iter(())  # what is over is not asked again
         return self.end_slowly(response, RestOfBody(body, [*first], rest, error), None)
 

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import io
+import itertools
+import struct
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.net.driving import whole
-from tests.net.test_quick import FIVE, Environ, Side, Start, answering, compare
+from gateway.app.interruption import RequestTimeout
+from gateway.net.conversation import Timeouts
+from gateway.net.stream import Stream
+from gateway.protocol import records
+from tests.net.driving import Front, Running, driving, whole
+from tests.net.test_quick import FIVE, Body, Environ, Side, Start, answering, compare
+from tests.waiting import wait_until
 
 
 class Noting:
@@ -182,3 +193,105 @@ def test_a_body_is_treated_as_on_the_ordinary_way(sides: tuple[Side, Side], name
     for method in ("GET", "HEAD"):
         for keep in (False, True):
             compare(sides, whole(keep=keep, REQUEST_METHOD=method, PATH_INFO=f"/{name}"))
+
+
+LARGE = 65_000  # bytes of a chunk: a socket buffers no more than a few
+Serve = Callable[..., tuple[Running, Front]]
+
+
+@pytest.fixture
+def serve(way: str, tmp_path: Path) -> Iterator[Serve]:
+    """Serves an application, each way: what does it, and a front-end of it."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(application: Callable[[Environ, Start], Any], **options: Any) -> tuple[Running, Front]:
+            running = stack.enter_context(driving(tmp_path / "s", application, **options))
+            return running, stack.enter_context(Front(tmp_path / "s"))
+
+        yield begin
+
+
+class Large:
+    """An application whose answers are one large chunk, closed with the number of its request."""
+
+    def __init__(self, kind: Callable[[Iterator[bytes], Callable[[], Any]], Any] = Body) -> None:
+        self.kind = kind
+        self.asked = 0
+        self.closed: list[int] = []
+        self.errors: Any = None
+
+    def __call__(self, environ: Environ, start_response: Start) -> Any:
+        self.asked += 1
+        self.errors = environ["wsgi.errors"]
+        start_response("200 OK", [("Content-Length", str(LARGE))])
+        return self.kind(iter([bytes(LARGE)]), functools.partial(self.closed.append, self.asked))
+
+
+def ask_until_it_waits(running: Running, front: Front) -> int:
+    """Ask, and read nothing, until the driver waits for that; return how many answers there are, with that one."""
+    ident = running.thread.ident
+    assert ident is not None
+
+    def waits_after(count: int) -> bool:
+        while len(running.board.ended) < count:
+            if sys._current_frames()[ident].f_code is Stream._wait.__code__:
+                return True
+        return False
+
+    for count in itertools.count(1):
+        front.send(whole(keep=True))
+        if waits_after(count):
+            break
+    return count
+
+
+def read_answers(front: Front, count: int) -> list[tuple[int, bool]]:
+    """How much each of the next answers has of its body, and whether it is complete."""
+    answers = []
+    with front.socket.makefile("rb") as file:
+        for _ in range(count):
+            out, kind = b"", records.STDOUT
+            while kind != records.END_REQUEST and (header := file.read(8)) and any(header):
+                _, kind, _, size, padding, _ = struct.unpack(">BBHHBB", header)
+                content = file.read(size + padding)[:size]
+                out += content if kind == records.STDOUT else b""
+            answers.append((len(out.partition(b"\r\n\r\n")[2]), kind == records.END_REQUEST))
+    return answers
+
+
+def test_an_interruption_while_the_front_end_is_slow_to_take_a_chunk(serve: Serve) -> None:
+    application = Large()
+    running, front = serve(application)
+    count = ask_until_it_waits(running, front)
+    assert application.closed == [*range(1, count)]
+    interrupt = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    assert interrupt(ctypes.c_ulong(running.thread.ident or 0), ctypes.py_object(RequestTimeout)) == 1
+    *whole_answers, cut = read_answers(front, count)
+    assert whole_answers == [(LARGE, True)] * (count - 1)
+    assert not cut[1]
+    wait_until(lambda: running.board.ended == [(0, 200, None)] * count)
+    assert application.closed == [*range(1, count + 1)]
+    assert running.log[0] == "GET a.example:8080/hello: ended"
+
+
+@pytest.mark.parametrize("kind", [Body, lambda chunks, on_close: [*chunks]])
+def test_what_is_printed_while_the_last_bytes_wait(serve: Serve, kind: Any) -> None:
+    """As a thread of the application does: the connection is of use afterwards."""
+    application = Large(kind)
+    running, front = serve(application)
+    count = ask_until_it_waits(running, front)
+    application.errors.write("a line\n")
+    assert read_answers(front, count) == [(LARGE, True)] * count
+    assert len(front.ask(keep=True).body) == LARGE
+    assert running.log == ["a line"]
+
+
+def test_a_front_end_that_takes_nothing_is_waited_for_once(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Stream, "wait_until_read", lambda self, seconds: waits.append(seconds))
+    application = Large()
+    running, front = serve(application, timeouts=Timeouts(head=20, body=20, response=0.2, keepalive=20))
+    count = ask_until_it_waits(running, front)
+    wait_until(lambda: running.board.ended == [(0, 200, None)] * count)
+    front.read()
+    assert (waits, application.closed) == ([], [*range(1, count + 1)])
