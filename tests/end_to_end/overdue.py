@@ -101,6 +101,9 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
         WAYS[path]()
     if path == "/read":
         environ["wsgi.input"].read()
+    if path == "/empty":
+        start_response("200 OK", [("Content-Length", "5")])
+        return itertools.repeat(b"")  # without an end, and without a step of Python
     start_response("200 OK", [("Content-Type", "text/plain"), ("X-Accel-Buffering", "no")])
     if path == "/begun":
         return Chunks(b"begun\n")

@@ -16,6 +16,7 @@ TESTS = (
     "tests/app/test_scope_in_c.py",
     "tests/net/test_line.py",
     "tests/net/test_quick.py",
+    "tests/net/test_quick_bodies.py",
     "tests/net/test_quick_log.py",
     "tests/process/test_scoreboard.py",
 )
