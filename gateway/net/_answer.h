@@ -14,9 +14,39 @@ struct Answer {
     Quick *quick;       /* whose request it is, borrowed; NULL once that is over */
     PyObject *response; /* a `wsgi.Response`, once Python has to go on with the answer */
     PyObject *text, *headers;
+    PyObject *printed; /* a list of what other threads have, once they do */
     Head head;
     Py_ssize_t sent; /* bytes of the body that are on their way, with the head; -1 before that */
 };
+
+/* Let the front-end have what was printed. */
+static PyObject *pass_on(Answer *self, PyObject *text)
+{
+    PyObject *exchange = PyObject_GetAttrString(self->response, "exchange");
+    PyObject *done = exchange == NULL ? NULL : PyObject_CallMethod(exchange, "stderr", "O", text);
+    Py_XDECREF(exchange);
+    return done;
+}
+
+static int pass_on_all(Answer *self)
+{
+    const Py_ssize_t count = self->printed == NULL ? 0 : PyList_Size(self->printed);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *done = pass_on(self, PyList_GetItem(self->printed, i));
+        Py_XDECREF(done);
+        if (done == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+/* Another thread has printed: that waits for the one that answers. */
+static PyObject *note_printed(Answer *self, PyObject *text)
+{
+    if (self->printed == NULL && (self->printed = PyList_New(0)) == NULL)
+        return NULL;
+    return PyList_Append(self->printed, text) < 0 ? NULL : Py_NewRef(Py_None);
+}
 
 /* Let Python have the answer, as far as it is, from here on: `response` is set. Returns -1 with an exception. */
 static int hand_over(Answer *self)
@@ -32,8 +62,10 @@ static int hand_over(Answer *self)
     self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOO(OOON)", request->fd,
         request->head_only ? Py_True : Py_False, PyTuple_GetItem(request->site, 2), request->environ,
         request->keep_conn ? Py_True : Py_False, request->waited, began_tuple(quick, &request->began));
-    if (self->response == NULL || self->text == NULL)
-        return self->response == NULL ? -1 : 0;
+    if (self->response == NULL || pass_on_all(self) < 0)
+        return -1;
+    if (self->text == NULL)
+        return 0;
     PyObject *write = PyObject_CallMethod(self->response, "start_response", "OO", self->text, self->headers);
     PyObject *noted = write == NULL || self->sent < 0 ? Py_XNewRef(write)
                                                       : PyObject_CallMethod(quick->driver, "note_sent", "On",
@@ -87,6 +119,7 @@ static void answer_dealloc(PyObject *object)
     Py_XDECREF(self->response);
     Py_XDECREF(self->text);
     Py_XDECREF(self->headers);
+    Py_XDECREF(self->printed);
     PyObject_Free(object);
     Py_DECREF(type);
 }

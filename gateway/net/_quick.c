@@ -46,9 +46,11 @@ static PyObject *quick_stderr(PyObject *object, PyObject *text)
     if (self->answer == NULL)
         Py_RETURN_NONE;
     Answer *answer = (Answer *)Py_NewRef((PyObject *)self->answer);
-    PyObject *exchange = hand_over(answer) < 0 ? NULL : PyObject_GetAttrString(answer->response, "exchange");
-    PyObject *done = exchange == NULL ? NULL : PyObject_CallMethod(exchange, "stderr", "O", text);
-    Py_XDECREF(exchange);
+    PyObject *done = NULL;
+    if (answer->response == NULL && PyThread_get_thread_ident() != self->thread)
+        done = note_printed(answer, text);
+    else if (hand_over(answer) == 0)
+        done = pass_on(answer, text);
     Py_DECREF(answer);
     return done;
 }

@@ -63,6 +63,7 @@ typedef struct {
     Py_ssize_t listener_count;
     Mark *marks; /* by descriptor */
     int mark_count;
+    unsigned long thread; /* that answers */
     unsigned long serial; /* of the last request that the mover was told of */
     Request *request; /* that runs */
     Answer *answer;   /* to it */

@@ -59,7 +59,7 @@ static int put_body(PyObject *body, Head *head, const char *start, Sent *sent)
 /* Whether nothing has come of the answer so far that is Python's to see to. */
 static int is_undisturbed(Quick *self, const Answer *answer)
 {
-    if (answer->response != NULL)
+    if (answer->response != NULL || answer->printed != NULL)
         return 0;
     PyObject *raised = PyObject_GetAttr(self->interruption, self->state->raised);
     Py_XDECREF(raised);
@@ -168,7 +168,7 @@ static Answer *new_answer(Quick *self)
     if (answer == NULL)
         return NULL;
     answer->quick = self;
-    answer->response = answer->text = answer->headers = NULL;
+    answer->response = answer->text = answer->headers = answer->printed = NULL;
     answer->sent = -1;
     answer->head = (Head){(char *)self->out + HEADER_SIZE, (char *)self->out + HEADER_SIZE + LONGEST_HEAD, 0, -1};
     return answer;
@@ -327,6 +327,7 @@ static PyObject *run(Quick *self, Request *request)
     if (begin(self, request) < 0 || (answer = new_answer(self)) == NULL)
         return NULL;
     self->request = request;
+    self->thread = PyThread_get_thread_ident();
     self->answer = answer;
     PyObject *body = call_application(self, request, answer), *result;
     Sent sent = {NULL, 0};

@@ -11,6 +11,7 @@ from __future__ import annotations
 import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from gateway.app.environ import USUAL
 from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Response
 from gateway.net.accesslog import AccessLog, Began
+from gateway.net.deferred import Later, Over
 from gateway.protocol import records
 from gateway.protocol.pairs import KnownPairs, split_pairs
 
@@ -67,38 +69,8 @@ class OrdinaryWay(Protocol):
         """Write a line of the access log."""
 
 
-class _Later:
-    """The exchange of the response that is being made, until something has to be sent before that is whole."""
-
-    __slots__ = ("_requests", "interruption")
-
-    def __init__(self, requests: Requests, interruption: Interruption) -> None:
-        self._requests = requests
-        self.interruption = interruption
-
-    def send(self, data: bytes) -> None:
-        """See `Exchange.send`: whatever follows goes to a conversation."""
-        self._requests.hand_over().exchange.send(data)
-
-    def flush(self) -> None:
-        """See `Exchange.flush`."""
-        self._requests.hand_over().exchange.flush()
-
-
-class _Over:
-    """The exchange of a response whose request is over."""
-
-    def send(self, data: bytes) -> None:
-        """Raise RuntimeError: an application has kept its write()."""
-        raise RuntimeError("the request is over: its start_response and write() are of no more use")
-
-    def flush(self) -> None:
-        """As `send`, after what would have been too much."""
-        self.send(b"")
-
-
 _NONE: tuple[int, int, Any] = -1, 0, None  # no request
-_OVER: Any = _Over()
+_OVER: Any = Over()
 _END: Any = object()  # where there is no further chunk
 
 
@@ -143,10 +115,12 @@ class Requests:
         self._max_body = max_body
         self._queue_timeout = queue_timeout
         self._access = access
-        self._later: Any = _Later(self, interruption)
+        self._later: Any = Later(self, interruption)
         self._response: Response | None = None  # to the request that runs
         self._running = _NONE  # its connection, label, and what `go_on_slowly` takes
         self._begun = False  # a part of the answer is on its way
+        self.thread = 0  # that answers
+        self.printed: list[str] = []  # meanwhile by others
 
     def serve(self, sock: socket.SocketType, trusts_stamp: bool, events: int, /) -> Any:
         """Read and answer what has come on a connection, as `quick.Outcome` says.
@@ -236,6 +210,7 @@ class Requests:
         began = access.begin() if access is not None else None
         self._running = sock.fileno(), label, (environ, keep_conn, waited, began)
         head_only = environ["REQUEST_METHOD"] == "HEAD"
+        self.thread, self.printed = threading.get_ident(), []
         self._response = response = Response(self._later, head_only)
         body = None
         try:
@@ -267,7 +242,7 @@ class Requests:
         return (
             response.exchange is self._later
             and self._interruption.raised is None  # else swallowed by the application
-            and not self._line.text  # else printed, and to be flushed
+            and not (self._line.text or self.printed)  # else to be flushed
         )
 
     def _finish(self, sock: socket.SocketType, rest: bytes, status: int, lines: bytes, size: int) -> bool:
@@ -340,6 +315,8 @@ class Requests:
             exchange: Any = self._driver.go_on_slowly(fd, response.head_only, label, request).exchange
             exchange.begun = self._begun
             response.exchange = exchange
+            for text in self.printed:
+                exchange.stderr(text)
         return response
 
     def _end_slowly(self, body: Any, error: BaseException | None) -> object:
@@ -355,8 +332,8 @@ class Requests:
 
     def stderr(self, text: str, /) -> None:
         """As an exchange's: what the application prints, for the front-end too."""
-        if self._response is not None:
-            self.hand_over().exchange.stderr(text)
+        if (response := self._response) is not None:
+            response.exchange.stderr(text)
 
 
 def _whole_body(rest: bytes) -> bytes:

@@ -9,6 +9,7 @@ import io
 import itertools
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from gateway.app.interruption import RequestTimeout
 from gateway.net.conversation import Timeouts
+from gateway.net.quick import QuickWay
 from gateway.net.stream import Stream
 from gateway.protocol import records
 from tests.net.driving import Front, Running, driving, whole
@@ -295,3 +297,31 @@ def test_a_front_end_that_takes_nothing_is_waited_for_once(serve: Serve, monkeyp
     wait_until(lambda: running.board.ended == [(0, 200, None)] * count)
     front.read()
     assert (waits, application.closed) == ([], [*range(1, count + 1)])
+
+
+@pytest.mark.parametrize("kind", [list, iter])
+def test_what_another_thread_prints_is_for_the_one_that_answers(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: Callable[[list[bytes]], Any]
+) -> None:
+    """Both would go on with the answer, at the same time."""
+    takers: list[int] = []
+    go_on = QuickWay.go_on_slowly
+
+    def noting(self: QuickWay, *arguments: Any) -> Any:
+        takers.append(threading.get_ident())
+        return go_on(self, *arguments)
+
+    monkeypatch.setattr(QuickWay, "go_on_slowly", noting)
+
+    def application(environ: Environ, start_response: Start) -> Any:
+        start_response("200 OK", FIVE)
+        thread = threading.Thread(target=environ["wsgi.errors"].write, args=("a line\n",))
+        thread.start()
+        thread.join()
+        return kind([b"hello"])
+
+    running, front = serve(application)
+    for _ in range(3):
+        answer = front.ask(keep=True)
+        assert (answer.body, answer.error, answer.complete) == (b"hello", b"a line", True)
+    assert {*takers} <= {running.thread.ident}
