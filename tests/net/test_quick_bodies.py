@@ -22,7 +22,7 @@ from gateway.net.quick import QuickWay
 from gateway.net.stream import Stream
 from gateway.protocol import records
 from tests.net.driving import Front, Running, driving, whole
-from tests.net.test_quick import FIVE, Body, Environ, Side, Start, answering, compare
+from tests.net.test_quick import FIVE, PLAIN, Body, Environ, Side, Start, answering, compare
 from tests.waiting import wait_until
 
 
@@ -122,9 +122,9 @@ def raising(error: type[BaseException]) -> Callable[[], Any]:
     return part
 
 
-def making(kind: type[Noting], *parts: Any) -> Callable[[Environ, Start], Noting]:
+def making(kind: type[Noting], *parts: Any, headers: Any = FIVE) -> Callable[[Environ, Start], Noting]:
     def application(environ: Environ, start_response: Start) -> Noting:
-        start_response("200 OK", FIVE)
+        start_response("200 OK", headers)
         return kind(environ, *parts)
 
     return application
@@ -163,6 +163,10 @@ APPLICATIONS: dict[str, Callable[[Environ, Start], Any]] = {
 } | {
     f"{error.__name__}-{n}": making(Noting, *parts, raising(error))
     for error in RAISED
+    for n, parts in enumerate(PARTS)
+} | {
+    f"unannounced-{kind.__name__}-{n}": making(kind, *parts, headers=PLAIN)
+    for kind in (Noting, Silent, Unwilling)
     for n, parts in enumerate(PARTS)
 } | {
     "file": printing_file,
