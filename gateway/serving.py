@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -33,8 +34,8 @@ def serve(words: Sequence[str], spare: Spare | None = None) -> int:
     if handed is not None:
         return go_on(handed, source.read_again)
     reading = source.begin()
-    from gateway.process import entry  # noqa: F401  (while the child reads)
-
+    # Meanwhile, what is likely to be needed.
+    importlib.import_module("gateway.process.single" if inherited == "fd:0" else "gateway.process.entry")
     outcome = reading.result()
     if isinstance(outcome, int):
         return _unread(outcome)

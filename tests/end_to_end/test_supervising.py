@@ -317,6 +317,7 @@ def test_a_graceful_stop_finishes_requests(supervise: Any, program: list[str]) -
     supervised = supervise(program, "-F", "2", "-P", "pid").wait_whole()
     assert (supervised.place / "pid").read_text() == f"{supervised.pid}\n"
     before = supervised.pids()
+    wait_until(lambda: {one.answer() for one in [Asked(supervised.socket, 100) for _ in range(2)]} == before)
     asked = [Asked(supervised.socket, 1000) for _ in range(2)]
     supervised.wait_busy(2)
     assert supervised.gateway("stop").returncode == 0
