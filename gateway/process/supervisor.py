@@ -213,18 +213,18 @@ class Master:
     # -- signals -------------------------------------------------------------------------------------------------------
 
     def _on_signals(self) -> None:
-        for number in self._wake_up.recv(256):
-            match self._order(number):
+        for order in (orders := [self._order(number) for number in self._wake_up.recv(256)]):
+            match order:
                 case signals.Order.STOP:
                     self._terminate()
                 case signals.Order.DRAIN:
                     self._drain()
                 case signals.Order.REOPEN_LOGS:
                     self._reopen_logs()
-                case signals.Order.RELOAD:
-                    self._reload(lambda answer: None)  # a signal waits for no answer
                 case signals.Order.ADD | signals.Order.TAKE as change:
                     self._adjust(1 if change is signals.Order.ADD else -1)
+        if signals.Order.RELOAD in orders:  # once: what has come meanwhile asks for the same
+            self._reload(lambda answer: None)
         self._reap()
 
     def _reopen_logs(self) -> dict[str, Any]:
