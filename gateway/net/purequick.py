@@ -15,7 +15,7 @@ from typing import Any
 from gateway.app.interruption import Interruption
 from gateway.net.accesslog import AccessLog
 from gateway.net.mover import Mover
-from gateway.net.pureserve import OrdinaryWay, Requests
+from gateway.net.pureserve import Fallback, Requests
 
 _READABLE = select.EPOLLIN
 _MOST_EVENTS = 64
@@ -31,7 +31,7 @@ class Quick:
 
     def __init__(
         self,
-        driver: OrdinaryWay,
+        driver: Fallback,
         base: dict[str, Any],
         hosts: dict[str, Any],
         known: Callable[[dict[str, Any]], Any],

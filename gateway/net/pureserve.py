@@ -42,7 +42,7 @@ _STDOUT_START = int.from_bytes(records.encode_record(records.STDOUT, 1)[:4], "bi
 _ANSWER_END = records.encode_answer(1, b"")
 
 
-class OrdinaryWay(Protocol):
+class Fallback(Protocol):
     """Who goes on with what is unusual (`quick.QuickWay`)."""
 
     def go_on_slowly(self, fd: int, head_only: bool, label: int, request: Any) -> Response:
@@ -79,7 +79,7 @@ class Requests:
 
     def __init__(
         self,
-        driver: OrdinaryWay,
+        driver: Fallback,
         base: dict[str, Any],
         hosts: dict[str, Any],
         known: Callable[[dict[str, Any]], Any],
