@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.browsing import fetch, while_running, work
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Settings, Site, serving, site
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Settings, Site, children, serving, site
 from tests.waiting import wait_until
 
 RATE = 200  # requests a second
@@ -100,3 +101,43 @@ def test_request_that_runs_during_a_reload_finishes(settings: Settings, front_na
         settings.open_gate("reload")
         asking.join(15)
         assert answers == ["held\n"]
+
+
+def test_signals_that_come_while_settings_are_read_are_one_more_reload(place: Path) -> None:
+    """Settings that come when this test lets them: each reading waits for them once."""
+    settings = Settings(place, {"max_children": 1})
+    with serving(settings) as master:
+        text = settings.file.read_bytes()
+        settings.file.rename(place / "kept")
+        os.mkfifo(settings.file)
+        others = set(children(master.pid))
+        master.signal(signal.SIGHUP)
+        writing = wait_until(lambda: _opened(settings.file), 20)
+        (reader,) = set(children(master.pid)) - others
+        for _ in range(5):
+            master.signal(signal.SIGHUP)
+            wait_until(lambda: not _is_pending(master.pid, signal.SIGHUP))
+        for again in (True, False):
+            os.write(writing, text)
+            os.close(writing)
+            if again:
+                wait_until(lambda: reader not in children(master.pid))
+                writing = wait_until(lambda: _opened(settings.file), 20)
+        assert master.status()["ok"]  # which it does not tell while it reads
+        assert _opened(settings.file) is None
+        settings.file.unlink()
+        (place / "kept").rename(settings.file)
+        wait_until(master.ready, 20)
+
+
+def _opened(fifo: Path) -> int | None:
+    """A descriptor to write to, once somebody has opened it for reading."""
+    try:
+        return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+
+
+def _is_pending(pid: int, number: int) -> bool:
+    rows = dict(row.split(":\t", 1) for row in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in row)
+    return bool((int(rows["SigPnd"], 16) | int(rows["ShdPnd"], 16)) >> (number - 1) & 1)
