@@ -176,6 +176,12 @@ class Pool(Record):
     process_priority: int | None = setting(
         None, "niceness, from -20 (first) to 19 (last); default: gateway's own", at_least=-20, at_most=19
     )
+    process_scheduling: str = setting(
+        "batch",
+        "policy of the scheduler (sched(7)); batch: a request that comes does not interrupt what runs, first of all "
+        "the front-end that is sending it; inherit: gateway's own",
+        choices=("batch", "inherit"),
+    )
     process_dumpable: bool = setting(
         True, "let the user's other processes look into these (PR_SET_DUMPABLE), and core files be written"
     )

@@ -136,6 +136,16 @@ class UwsgiOfItsOwn(Uwsgi):
     speaks = "uwsgi"
 
 
+class UwsgiAsBatch(UwsgiOfItsOwn):
+    """The same, scheduled as the gateway's workers are (`process_scheduling`), which uWSGI has no option for."""
+
+    name = "uWSGI, chrt --batch"
+
+    def command(self, job: Job) -> Sequence[str]:
+        """By chrt(1)."""
+        return ["chrt", "--batch", "0", *super().command(job)]
+
+
 class Gunicorn(Peer):
     """gunicorn with its default workers, over HTTP."""
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.bench import bulk, generator, meters, wrk
-from benchmarks.bench.peers import Flup, Gateway, Gunicorn, LibFcgi, PhpFpm, Uvicorn, Uwsgi, UwsgiOfItsOwn
+from benchmarks.bench.peers import Flup, Gateway, Gunicorn, LibFcgi, PhpFpm, Uvicorn, Uwsgi, UwsgiAsBatch, UwsgiOfItsOwn
 from benchmarks.bench.stage import Contender, Stage, answers
 
 WORKERS = 4
@@ -100,6 +104,20 @@ def waits(load: generator.Load) -> Measure:
         }
 
     return measure
+
+
+def beside_busy_loops(measure: Measure) -> Measure:
+    """The same while each processor has a busy loop to run as well."""
+
+    def measure_beside(stage: Stage, contender: Contender) -> Sample:
+        with contextlib.ExitStack() as ended:
+            for _ in os.sched_getaffinity(0):
+                loop = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                ended.callback(loop.wait)
+                ended.callback(loop.kill)
+            return measure(stage, contender)
+
+    return measure_beside
 
 
 def transfer(send: Callable[[int, int], float]) -> Measure:
@@ -205,6 +223,18 @@ def slow() -> list[Contender]:
     return [gateway(KEPT, keep=64, workers=16, application="slow"), gateway(workers=16, application="slow")]
 
 
+def scheduled() -> list[Contender]:
+    """Workers scheduled as `process_scheduling` says, and uWSGI's as each."""
+    pool = {"process_scheduling": "inherit"}
+    return [
+        gateway(),
+        gateway(KEPT, keep=WORKERS),
+        gateway("inherit", pool=pool),
+        gateway("inherit, kept", keep=WORKERS, pool=pool),
+        *(Contender(peer.name, peer) for peer in (UwsgiOfItsOwn(), UwsgiAsBatch())),
+    ]
+
+
 def transferring() -> list[Contender]:
     """Who passes large bodies."""
     options: dict[str, Any] = {"application": "transfer"}
@@ -248,6 +278,7 @@ _PSS = (Metric("memory", "PSS", "MiB", 1),)
 _TIME = (Metric("time", "time", "ms"),)
 _SLOW = generator.Load(connections=64, seconds=4, slow_share=0.05)
 _PACED = generator.Load(connections=64, seconds=4, slow_share=0.05, rate=800)
+_MANY = generator.Load(connections=16, seconds=2, rate=4000)
 _BOTH = (GATEWAY, KEPT)
 
 ROWS = [
@@ -263,6 +294,8 @@ ROWS = [
     ),
     Row("slow", "quick requests, 64 connections over 16 workers, 5 % sleep", slow(), (KEPT,), waits(_SLOW), _WAITS),
     Row("paced", "the same, 800 requests a second", slow(), (KEPT,), waits(_PACED), _WAITS),
+    Row("scheduling", "hello, nginx, by scheduling policy", scheduled(), _BOTH, cost, repeats=10),
+    Row("busy", "4,000 a second beside busy loops", scheduled(), (GATEWAY,), beside_busy_loops(waits(_MANY)), _WAITS),
     Row("upload", "a large body up", transferring(), (GATEWAY,), transfer(bulk.upload), _SPEEDS),
     Row("download", "a large body down", transferring(), (GATEWAY,), transfer(download("/generator")), _SPEEDS),
     Row("file", "a large body by wsgi.file_wrapper", transferring(), (GATEWAY,), transfer(download("/file")), _SPEEDS),

@@ -1,10 +1,13 @@
-"""What bounds a pool's processes: resource limits and niceness, set before the change of user."""
+"""What bounds a pool's processes: resource limits and niceness, set before the change of user, and how they share the
+processors.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 
+from gateway import log
 from gateway.settings import Pool
 
 
@@ -28,6 +31,21 @@ def bound(pool: Pool) -> None:
             own = os.getpriority(os.PRIO_PROCESS, 0)
             what = f"process_priority: {pool.process_priority} cannot be set: {error.strerror}"
             raise StepError(f"{what}; only root may write less than {own}") from None
+
+
+def schedule(pool: Pool) -> None:
+    """Let this process, and through it its children, be scheduled as a pool wants it (sched(7)).
+
+    A front-end that opens a connection wakes a worker that can do nothing before it has the request. As SCHED_OTHER the
+    worker takes the processor from the front-end for that; as SCHED_BATCH it has its turn when the front-end waits.
+    """
+    if pool.process_scheduling != "batch" or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        return  # whoever has given gateway another policy has wanted that one
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except OSError as error:  # by a sandbox: requests cost more then, which is no reason to serve none
+        remedy = 'allow sched_setscheduler, or write process_scheduling = "inherit"'
+        log.line(f"process_scheduling: batch cannot be set: {error.strerror}; {remedy}", log.Level.WARNING)
 
 
 def _limit(setting: str, number: int, value: int | None) -> None:

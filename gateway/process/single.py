@@ -27,7 +27,7 @@ from gateway.net.noboard import NoBoard
 from gateway.net.orders import GO_ON
 from gateway.process.foreman import Foreman
 from gateway.process.identity import become
-from gateway.process.limits import bound
+from gateway.process.limits import bound, schedule
 from gateway.process.prctl import occupy_standard_descriptors, set_dumpable, set_name
 from gateway.process.start import open_pool_listeners, pool_identity, working_directory
 from gateway.process.worker import asgi_worker, driver_factory, run_threads
@@ -46,6 +46,7 @@ def settle_in(pool: Pool) -> None:
     """Do what a master does for its zygotes: limits, user, environment, directory. Raises ConfigError and OSError."""
     directory = working_directory(pool)
     bound(pool)
+    schedule(pool)
     if identity := pool_identity(pool):
         become(identity)
     os.environ.update(pool.env)

@@ -35,6 +35,7 @@ from gateway.app.files import Files
 from gateway.app.loader import LoadError
 from gateway.net.memory import anonymous_file
 from gateway.process.forksafety import Census
+from gateway.process.limits import schedule
 from gateway.process.patience import in_time
 from gateway.process.prctl import die_with, set_dumpable, set_name
 from gateway.process.task import Task
@@ -154,6 +155,7 @@ def _settle_in(task: Task, channel_fd: int) -> socket.socket:
     channel = socket.socket(fileno=channel_fd)
     if task.relayed:
         log.through_master()
+    schedule(task.pool)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         # They are the master's to act on, whoever else they reach. Not SIG_IGN: programs that the application starts
         # would inherit it.

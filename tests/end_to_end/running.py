@@ -226,11 +226,12 @@ def is_whole(pool: dict[str, Any]) -> bool:
 class Master(Program):
     """`gateway serve` with a settings file."""
 
-    def __init__(self, settings: Settings, *, source: Path = ROOT) -> None:
+    def __init__(self, settings: Settings, *, source: Path = ROOT, wrapper: Sequence[str] = ()) -> None:
+        """Its code comes from `source`; the command `wrapper` executes what is put behind it."""
         self.settings = settings
         environment = ENVIRONMENT | {"PYTHONPATH": str(source)}
         log = settings.place / "gateway.log"
-        super().__init__([*GATEWAY, "serve", settings.file], log, cwd=settings.place, env=environment)
+        super().__init__([*wrapper, *GATEWAY, "serve", settings.file], log, cwd=settings.place, env=environment)
 
     def status(self) -> dict[str, Any]:
         return control.call(str(self.settings.control), {"command": "status"}, 5)
@@ -283,9 +284,9 @@ def everybodys_copy(place: Path, *names: str) -> tuple[str, Path]:
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, *, source: Path = ROOT) -> Iterator[Master]:
-    """A master whose workers are all ready; its code comes from `source`."""
-    master = Master(settings, source=source)
+def serving(settings: Settings, **options: Any) -> Iterator[Master]:
+    """A master whose workers are all ready, with the options of `Master`."""
+    master = Master(settings, **options)
     try:
         yield master.wait_ready()
     finally:

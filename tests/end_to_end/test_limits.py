@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def application(environ, start_response):
     shown = {
         "files": resource.getrlimit(resource.RLIMIT_NOFILE), "core": resource.getrlimit(resource.RLIMIT_CORE),
         "stack": resource.getrlimit(resource.RLIMIT_STACK), "nice": os.nice(0), "umask": mask, "cwd": os.getcwd(),
-        "path": sys.path[0], "oom": int(open("/proc/self/oom_score_adj").read()), "pid": os.getpid(),
+        "policy": os.sched_getscheduler(0), "path": sys.path[0], "pid": os.getpid(),
+        "oom": int(open("/proc/self/oom_score_adj").read()),
     }
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(shown).encode()]
@@ -70,6 +72,43 @@ def test_what_is_not_set_is_gateways_own(settings: Settings) -> None:
         assert shown["files"] == list(resource.prlimit(master.pid, resource.RLIMIT_NOFILE))
         assert shown["nice"] == os.getpriority(os.PRIO_PROCESS, master.pid)
         assert shown["cwd"] == str(settings.place)
+
+
+@pytest.mark.parametrize("scheduling", ["batch", "inherit"])
+def test_workers_do_not_interrupt_who_sends_them_a_request(settings: Settings, scheduling: str) -> None:
+    settings.pool["process_scheduling"] = scheduling
+    settings.write()
+    with serving(settings) as master:
+        own = os.sched_getscheduler(master.pid)
+        assert own == os.sched_getscheduler(0)
+        assert ask(settings)["policy"] == {"batch": os.SCHED_BATCH, "inherit": own}[scheduling]
+
+
+def test_what_gateway_was_given_is_not_changed(settings: Settings) -> None:
+    with serving(settings, wrapper=["chrt", "--idle", "0"]):
+        assert ask(settings)["policy"] == os.SCHED_IDLE
+
+
+# A filter of secure computing, as systemd's SystemCallFilter makes it: the system call is EPERM.
+WITHOUT_SCHEDULING = """
+import ctypes, os, platform, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+call = {"x86_64": 144, "aarch64": 119}[platform.machine()]  # sched_setscheduler
+code = b"".join(struct.pack("=HBBI", *step) for step in [
+    (0x20, 0, 0, 0), (0x15, 0, 1, call), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000),
+])
+steps = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(steps)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0          # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, program, 0, 0) == 0    # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_sandbox_that_forbids_it_costs_a_warning(settings: Settings) -> None:
+    with serving(settings, wrapper=[sys.executable, "-c", WITHOUT_SCHEDULING]) as master:
+        assert ask(settings)["policy"] == os.sched_getscheduler(master.pid)
+        wait_until(lambda: "process_scheduling: batch cannot be set: Operation not permitted; allow" in master.said)
 
 
 def adjustment(pid: int) -> int:
