@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.net.address import runtime_directory
 from gateway.net.listeners import fd_is_listening
-from gateway.process.apart import Apart, ending
+from gateway.process.apart import Apart, Outcome, ending
 from gateway.process.spare import UPGRADE
 from gateway.settings import Brief, ConfigError, Settings, brief_from_json
 
 if TYPE_CHECKING:
-    from gateway.process.reloading import Reread
+    from gateway.process.reloads import Read, Reader
     from gateway.process.spare import Spare
     from gateway.process.upgrade import HandedOver
 
-_PATIENCE = 30.0  # seconds for reading settings again, in which the master does nothing else
+_PATIENCE = 30.0  # seconds for reading settings again
 _UNREAD = "the settings could not be read: "
 
 
@@ -32,7 +32,7 @@ def serve(words: Sequence[str], spare: Spare | None = None) -> int:
     inherited = inherited_socket(handed)
     source = Source(words, inherited)
     if handed is not None:
-        return go_on(handed, source.read_again)
+        return go_on(handed, source)
     reading = source.begin()
     # Meanwhile, what is likely to be needed.
     importlib.import_module("gateway.process.single" if inherited == "fd:0" else "gateway.process.entry")
@@ -42,7 +42,7 @@ def serve(words: Sequence[str], spare: Spare | None = None) -> int:
     brief, problems = source.take_up(outcome)
     if outcome["alone"]:
         return _serve_alone(brief, problems)
-    return supervise(brief, problems, source.read_again, spare)
+    return supervise(brief, problems, source, spare)
 
 
 class Source:
@@ -65,16 +65,19 @@ class Source:
         self._memory = outcome["memory"]
         return brief_from_json(outcome["brief"]), outcome["problems"]
 
-    def read_again(self) -> tuple[Brief, Sequence[str]]:
-        """Read them for a reload. Raises ConfigError and OSError."""
-        outcome = Apart(self._read_or_refuse, _PATIENCE).result()
+    def begin_again(self) -> Apart:
+        """Begin to read them for a reload, in a child. Raises OSError."""
+        return Apart(self._read_or_refuse, _PATIENCE)
+
+    def take_up_again(self, outcome: Outcome) -> Read:
+        """Return what was read, and what is wrong with the rest. Raises ConfigError."""
         if isinstance(outcome, int):
             raise ConfigError(_UNREAD + ending(outcome))
         if "refused" in outcome:
             raise ConfigError(outcome["refused"])
         return self.take_up(outcome)
 
-    def _read_or_refuse(self) -> dict[str, Any] | int:
+    def _read_or_refuse(self) -> Outcome:
         try:
             return self._read()
         except ConfigError as error:
@@ -85,7 +88,7 @@ class Source:
             what = "where gateway was installed anew meanwhile, `gateway upgrade` takes that up"
             return {"refused": f"{_UNREAD}{what}\n{traceback.format_exc().rstrip()}"}
 
-    def _read(self) -> dict[str, Any] | int:
+    def _read(self) -> Outcome:
         """In the child: read the settings that the words name."""
         if len(self._words) == 1 and not self._words[0].startswith("-"):
             from gateway.reading import read
@@ -93,7 +96,7 @@ class Source:
             return read(self._words[0], {}, self._inherited, self._memory)
         from gateway.commands.group import run
 
-        outcome: dict[str, Any] | int = run(["serve", *self._words], (self._inherited, self._memory))
+        outcome: Outcome = run(["serve", *self._words], (self._inherited, self._memory))
         return outcome
 
 
@@ -108,14 +111,14 @@ def _unread(code: int) -> int:
 
 
 def supervise(
-    brief: Brief, problems: Sequence[str] = (), reread: Reread | None = None, spare: Spare | None = None
+    brief: Brief, problems: Sequence[str] = (), reader: Reader | None = None, spare: Spare | None = None
 ) -> int:
     """Run the master with its pools until it is stopped; return the exit code. See `entry.serve`."""
     from gateway.process import entry
     from gateway.process.upgrade import command_line
 
     _make_runtime_directory(brief.settings)
-    return entry.serve(brief, problems, reread, command=command_line(), spare=spare)
+    return entry.serve(brief, problems, reader, command=command_line(), spare=spare)
 
 
 def handed_over() -> HandedOver | None:
@@ -127,12 +130,12 @@ def handed_over() -> HandedOver | None:
     return upgrade.handed_over()
 
 
-def go_on(handed: HandedOver, reread: Reread | None = None) -> int:
+def go_on(handed: HandedOver, reader: Reader | None = None) -> int:
     """Run the master that goes on; see `supervise`."""
     from gateway.process import entry
     from gateway.process.upgrade import command_line
 
-    return entry.take_over(handed, reread, command_line())
+    return entry.take_over(handed, reader, command_line())
 
 
 def _serve_alone(brief: Brief, problems: Sequence[str]) -> int:

@@ -21,7 +21,8 @@ from gateway import serving
 from gateway.settings import ConfigError
 %s
 try:
-    serving.Source(sys.argv[1:], "").read_again()
+    source = serving.Source(sys.argv[1:], "")
+    source.take_up_again(source.begin_again().result())
 except ConfigError as error:
     print(error)
 """

@@ -12,7 +12,7 @@ from gateway.process import upgrade
 from gateway.process.handles import Loop
 from gateway.process.pool import PoolRunner
 from gateway.process.prctl import occupy_standard_descriptors
-from gateway.process.reloading import Reread
+from gateway.process.reloads import Reader
 from gateway.process.runner import MakeRunner
 from gateway.process.setup import Setups
 from gateway.process.supervisor import Master
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def serve(
     brief: Brief,
     problems: Sequence[str] = (),
-    reread: Reread | None = None,
+    reader: Reader | None = None,
     *,
     make_runner: MakeRunner = PoolRunner,
     command: Sequence[str] = (),
@@ -34,7 +34,7 @@ def serve(
 ) -> int:
     """Run the master until it is stopped; return the exit code. `problems` are mistakes that cost single applications.
 
-    A reload takes new settings from `reread`; without, it loads code alone. An upgrade executes `command`, which comes
+    A reload takes new settings from `reader`; without, it loads code alone. An upgrade executes `command`, which comes
     to `take_over`; without, there is none. The first zygote may be had from `spare`.
     Raises ConfigError, ListenError (exit code in it) and OSError before anything serves.
     """
@@ -48,7 +48,7 @@ def serve(
         log.use_json(gateway.error_log_format == "json")
         for problem in problems:
             log.line(problem, log.Level.ERROR)
-        master = Master(brief, resources, reread, make_runner=make_runner, command=command)
+        master = Master(brief, resources, reader, make_runner=make_runner, command=command)
         return master.run()
 
 
@@ -59,14 +59,16 @@ def _make_runner(
     return PoolRunner(name, setups, loop=loop, on_loaded=on_loaded)
 
 
-def take_over(handed: HandedOver, reread: Reread | None, command: Sequence[str]) -> int:
+def take_over(handed: HandedOver, reader: Reader | None, command: Sequence[str]) -> int:
     """Run the master that goes on with what was handed over, as `serve` does. Raises ConfigError."""
     brief = brief_from_json(handed.state["brief"])
     log.use_json(brief.settings.gateway.error_log_format == "json")
     resources = contextlib.ExitStack()
-    if handed.rehearsal and reread is not None and (problems := reread()[1]):
-        raise ConfigError("\n".join(problems))
-    master = Master(brief, resources, reread, command=command, handed=handed.state)
+    if handed.rehearsal and reader is not None:
+        _, problems = reader.take_up_again(reader.begin_again().result())
+        if problems:
+            raise ConfigError("\n".join(problems))
+    master = Master(brief, resources, reader, command=command, handed=handed.state)
     if handed.rehearsal:
         upgrade.end_rehearsal()
     with resources:

@@ -1,21 +1,18 @@
-"""A reload: what the settings, read again, change of the pools that run, and who waits for the outcome."""
+"""What settings that were read again change of the pools that run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from gateway import log
 from gateway.net.address import InheritedAddress, parse_address
 from gateway.net.listeners import ListenError
-from gateway.process.policy import NEVER
 from gateway.process.setup import Setup, Setups
 from gateway.record import Record, field
 from gateway.settings import Brief, ConfigError, Gateway, Settings
 
-Reread = Callable[[], tuple[Brief, Sequence[str]]]  # settings and problems as of now; raises ConfigError
 _WITH_A_START = (
     "control", "pid_file", "error_log",
     "status_listen", "status_listen_mode", "status_listen_allowed_clients", "status_user",
@@ -132,49 +129,3 @@ def name_what_waits(old: Gateway, new: Gateway) -> None:
     for setting in _WITH_A_START:
         if getattr(old, setting) != getattr(new, setting):
             log.line(f"gateway.{setting} has changed: that takes effect at the next start", log.Level.WARNING)
-
-
-class Reload:
-    """A reload that was asked for, and waits for its outcome in every pool."""
-
-    def __init__(
-        self, reply: Callable[[dict[str, Any]], None], pools: Sequence[str], problems: Sequence[str] = ()
-    ) -> None:
-        """`problems` are what is wrong already, and does not keep the rest from being applied."""
-        self._reply = reply
-        self._generations = dict.fromkeys(pools, 0)  # that hold the new code; 0: the pool has not taken the reload
-        self._errors = list(problems)
-
-    @property
-    def waiting(self) -> bool:
-        """Some pool's outcome is still to come."""
-        return bool(self._generations)
-
-    def expect(self, name: str, generation: int) -> None:
-        """Note which generation of a pool is waited for."""
-        self._generations[name] = generation
-
-    def give_up(self) -> None:
-        """The gateway has stopped before the outcome was known."""
-        self._reply({"ok": False, "error": "the gateway has stopped"})
-
-    def expect_no_more(self) -> None:
-        """Every pool was asked: one that did not take the reload is about to end."""
-        for name, generation in list(self._generations.items()):
-            if not generation:
-                self.loaded(name, generation, "the gateway is stopping")
-
-    def loaded(self, name: str, generation: int, error: str) -> None:
-        """Note that a pool's generation is loaded or refused; answer when it was the last."""
-        if generation < self._generations.get(name, NEVER):
-            return
-        del self._generations[name]
-        if error:
-            self._errors.append(f"pool {name}: {error}")
-        if not self._generations:
-            self.answer()
-
-    def answer(self) -> None:
-        """Tell the outcome."""
-        errors = "\n".join(self._errors)
-        self._reply({"ok": False, "error": errors} if errors else {"ok": True})

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import os
 import selectors
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -29,7 +28,9 @@ from gateway.process.handles import Source
 from gateway.process.pace import milliseconds
 from gateway.process.pool import PoolRunner
 from gateway.process.prctl import become_subreaper
-from gateway.process.reloading import Changes, Reload, Reread, name_what_waits, set_up, work_out
+from gateway.process.reaping import described, reap
+from gateway.process.reloading import Changes, name_what_waits, set_up, work_out
+from gateway.process.reloads import Read, Reader, Reload, Reloads, Reply, What
 from gateway.process.runner import MakeRunner, Runner
 from gateway.process.setup import Setups
 from gateway.process.start import EXIT_OK, EXIT_SETTINGS, remove, write_pid
@@ -47,7 +48,7 @@ class Master:
         self,
         brief: Brief,
         resources: contextlib.ExitStack,
-        reread: Reread | None = None,
+        reader: Reader | None = None,
         *,
         make_runner: MakeRunner = PoolRunner,
         command: Sequence[str] = (),
@@ -59,7 +60,7 @@ class Master:
         self._started = time.time()
         settings = brief.settings.gateway
         self._brief = brief
-        self._reread = reread
+        self._reloads = Reloads(reader, self, self._apply_read)
         self._make_runner = make_runner
         self._order = order
         self._exit_code = EXIT_OK
@@ -67,7 +68,6 @@ class Master:
         self._judged = False  # whether the outcome of the first loads is known
         self._lines_lost = 0  # by masters before this one
         self._handed = handed
-        self._reloads: list[Reload] = []
         self._triggers = Triggers()
         self._drain_at: float | None = None  # when a graceful stop begins that was asked for, on the monotonic clock
         self._callers: Callers | None = None
@@ -117,14 +117,13 @@ class Master:
                 if milliseconds() >= pool.next_look:
                     pool.look(self._ceiling(pool))
                 if pool.policy.standing_in and pool.first_load:
-                    self._announcer.unserved(pool.name, reloading=bool(self._reloads))
+                    self._announcer.unserved(pool.name, reloading=self._reloads.loading)
             self._console.tick()
             self._look_at_the_clock()
             self._judge_first_loads()
             self._forget_removed()
-            self._upgrades.go_on(self._wake_up, any(map(_is_running, self._pools)), bool(self._reloads))
-        for reload in self._reloads:
-            reload.give_up()
+            self._upgrades.go_on(self._wake_up, self._is_running(), self._reloads.under_way)
+        self._reloads.give_up()
         for caller in self._stop_callers:
             caller.reply({"ok": True})
         log.line("gateway has stopped")
@@ -169,7 +168,8 @@ class Master:
 
     def _judge_first_loads(self) -> None:
         """Give up if at the very first start not one application of any pool could be loaded."""
-        if self._judged or self._stopping or self._reloads or any(pool.first_load is None for pool in self._pools):
+        loading = self._reloads.under_way or any(pool.first_load is None for pool in self._pools)
+        if self._judged or self._stopping or loading:
             return
         self._judged = True
         if not any(pool.first_load for pool in self._pools):
@@ -262,22 +262,10 @@ class Master:
                 log.line(f"pool {pool.name}: {pool.policy.wanted} workers are wanted")
 
     def _reap(self) -> None:
-        """Wait for every child that has ended: the pools' own, and orphans that came to the subreaper."""
-        while True:
-            try:
-                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if ended is None:
-                return
-            killed = ended.si_code != os.CLD_EXITED
-            status = f"was killed by signal {ended.si_status}" if killed else f"exited with status {ended.si_status}"
-            if (killed or ended.si_status) and self.owns(ended.si_pid):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(ended.si_pid, signal.SIGKILL)  # what it has started; the number is its own until reaped
-            os.waitid(os.P_PID, ended.si_pid, os.WEXITED)
-            if not any(pool.reaped(ended.si_pid, status) for pool in self._pools):
-                self._console.reaped(ended.si_pid, status)
+        for pid, code in reap(self.owns):
+            status = described(code)
+            if not self._reloads.reaped(pid, code) and not any(pool.reaped(pid, status) for pool in self._pools):
+                self._console.reaped(pid, status)
 
     # -- upgrade -------------------------------------------------------------------------------------------------------
 
@@ -304,7 +292,8 @@ class Master:
         """Replace the workers that were taken over."""
         signals.let_come()  # before anything is started, for what is held back here would be there, too
         upgrade.end_zygotes(state["pools"])
-        self._reload(functools.partial(upgrade.answer, Caller.take_over(*state["caller"])))
+        reply = functools.partial(upgrade.answer, Caller.take_over(*state["caller"]))
+        self._reloads.ask_first(reply, ("", False), self._brief)
         self._reap()
 
     # -- control -------------------------------------------------------------------------------------------------------
@@ -314,7 +303,7 @@ class Master:
             case "status":
                 caller.reply(self._status())
             case "reload":
-                self._reload(caller.reply, command.get("pool", ""))
+                self._reload(caller.reply, str(command.get("pool", "")))
             case "upgrade":
                 self._upgrades.ask(caller)
             case "reopen-logs":
@@ -328,23 +317,29 @@ class Master:
             case unknown:
                 caller.reply({"ok": False, "error": f"unknown command {unknown!r}: {_COMMANDS}"})
 
-    def _reload(
-        self, reply: Callable[[dict[str, Any]], None], name: object = "", *, only_changed: bool = False
-    ) -> None:
-        """Reload the pool called `name`, or all for "", with what the settings say now; `reply` is called when the last
-        outcome is known."""
+    def _reload(self, reply: Reply, name: str = "", *, only_changed: bool = False) -> None:
+        """Reload the pool called `name`, or all for "", with what the settings say once they are read again; `reply` is
+        called when the last outcome is known.
+        """
+        if self._is_running():
+            self._reloads.ask(reply, (name, only_changed), self._brief)
+        else:
+            self._apply_read(reply, (name, only_changed), (self._brief, ()))
+
+    def _apply_read(self, reply: Reply, what: What, read: Read | ConfigError | OSError) -> None:
+        name, only_changed = what
         running = {pool.name: pool for pool in self._pools if not pool.leaving}
         problems: Sequence[str] = ()
-        brief = self._brief
         try:
-            if self._reread is not None and any(map(_is_running, self._pools)):
-                brief, problems = self._reread()
+            if isinstance(read, Exception):
+                raise read
+            brief, problems = read if self._is_running() else (self._brief, ())
             if name not in ("", *running, *brief.settings.pools):
                 raise ConfigError(
                     "\n".join([*problems, f"no pool is called {name!r}; there are: {', '.join(running)}"])
                 )
             setups = {n: pool.setups for n, pool in running.items()}
-            changes = work_out(brief, setups, str(name), only_changed=only_changed)
+            changes = work_out(brief, setups, name, only_changed=only_changed)
             problems = [*problems, *changes.problems]
         except (ConfigError, ListenError, OSError) as error:
             log.lines(f"reload refused: {error}", log.Level.ERROR)
@@ -367,7 +362,7 @@ class Master:
         self._announcer.reloading()
         for name in changes.removed:
             running[name].remove()
-        self._reloads.append(reload)
+        self._reloads.expect(reload)
         for name, setups in changes.added.items():
             self._announcer.added(name)
             self._pools.append(self._runner(name, setups))
@@ -390,11 +385,8 @@ class Master:
         return self._lines_lost + log.lost()
 
     def _on_loaded(self, name: str, generation: int, error: str) -> None:
-        for reload in self._reloads:
-            reload.loaded(name, generation, error)
-        self._reloads = [reload for reload in self._reloads if reload.waiting]
-        self._announcer.loaded(name, error, reloading=bool(self._reloads))
+        self._reloads.loaded(name, generation, error)
+        self._announcer.loaded(name, error, reloading=self._reloads.loading)
 
-
-def _is_running(pool: Runner) -> bool:
-    return pool.policy.phase is policy.Phase.RUNNING
+    def _is_running(self) -> bool:
+        return any(pool.policy.phase is policy.Phase.RUNNING for pool in self._pools)

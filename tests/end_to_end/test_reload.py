@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.browsing import fetch, while_running, work
-from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Settings, Site, children, serving, site
+from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Program, Settings, Site, children, serving, site
 from tests.waiting import wait_until
 
 RATE = 200  # requests a second
@@ -104,30 +104,47 @@ def test_request_that_runs_during_a_reload_finishes(settings: Settings, front_na
 
 
 def test_signals_that_come_while_settings_are_read_are_one_more_reload(place: Path) -> None:
-    """Settings that come when this test lets them: each reading waits for them once."""
+    """Settings that come when this test lets them: each reading waits for them once. The master does not."""
     settings = Settings(place, {"max_children": 1})
     with serving(settings) as master:
         text = settings.file.read_bytes()
         settings.file.rename(place / "kept")
         os.mkfifo(settings.file)
         others = set(children(master.pid))
+        (worker,) = master.workers()
         master.signal(signal.SIGHUP)
         writing = wait_until(lambda: _opened(settings.file), 20)
         (reader,) = set(children(master.pid)) - others
         for _ in range(5):
             master.signal(signal.SIGHUP)
             wait_until(lambda: not _is_pending(master.pid, signal.SIGHUP))
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_until(lambda: [each for each in master.workers("idle") if each["pid"] != worker["pid"]], 10)
         for again in (True, False):
             os.write(writing, text)
             os.close(writing)
             if again:
                 wait_until(lambda: reader not in children(master.pid))
                 writing = wait_until(lambda: _opened(settings.file), 20)
-        assert master.status()["ok"]  # which it does not tell while it reads
+        wait_until(lambda: master.status()["pools"][0]["generation"] == 3 and master.ready(), 20)
         assert _opened(settings.file) is None
         settings.file.unlink()
         (place / "kept").rename(settings.file)
         wait_until(master.ready, 20)
+
+
+def test_a_stop_does_not_wait_for_settings(place: Path) -> None:
+    settings = Settings(place, {"max_children": 1})
+    with serving(settings) as master:
+        settings.file.rename(place / "kept")
+        os.mkfifo(settings.file)
+        command = [*GATEWAY, "reload", "--control", settings.control]
+        with Program(command, place / "reload.log") as asking:
+            writing = wait_until(lambda: _opened(settings.file), 20)
+            master.signal(signal.SIGTERM)
+            assert (master.wait(), asking.wait()) == (0, 1)
+            assert "the gateway has stopped" in asking.said
+        os.close(writing)
 
 
 def _opened(fifo: Path) -> int | None:

@@ -51,8 +51,8 @@ from gateway.process.apart import Apart
 apart, waiting = Apart(lambda: {"a": "b" * 1_000_000}), array.array("i", [0])
 while waiting[0] < 65_536:
     time.sleep(0.001)
-    fcntl.ioctl(apart._reading, termios.FIONREAD, waiting)
-os.kill(apart._pid, signal.SIGKILL)
+    fcntl.ioctl(apart, termios.FIONREAD, waiting)
+os.kill(apart.pid, signal.SIGKILL)
 print(apart.result())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
