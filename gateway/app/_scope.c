@@ -75,6 +75,14 @@ static long long number_of(PyObject *text)
     return number;
 }
 
+/* The one of SCRIPT_NAME and PATH_INFO that is filled, which is the whole path (`environ.request_path`), or NULL. */
+static PyObject *whole_path(PyObject *const *found)
+{
+    if (is_filled(found[SCRIPT]) == is_filled(found[INFO]))
+        return NULL;
+    return is_filled(found[INFO]) ? found[INFO] : found[SCRIPT];
+}
+
 /* Look the parameters up (borrowed); say whether they are what `environ.normalise` and `_complete` leave as it is. */
 static int find_params(const State *state, PyObject *params, PyObject **found)
 {
@@ -86,9 +94,10 @@ static int find_params(const State *state, PyObject *params, PyObject **found)
     for (int i = PROXY; i < PARAMS; i++)
         if (found[i] != NULL)
             return 0;
-    if (is_filled(found[SCRIPT]) || !is_filled(found[INFO]) || PyUnicode_ReadChar(found[INFO], 0) != '/')
+    PyObject *path = whole_path(found);
+    if (path == NULL || PyUnicode_ReadChar(path, 0) != '/')
         return 0;
-    if (PyUnicode_FindChar(found[INFO], '%', 0, PyUnicode_GetLength(found[INFO]), 1) >= 0)
+    if (PyUnicode_FindChar(path, '%', 0, PyUnicode_GetLength(path), 1) >= 0)
         return 0; /* `environ.check_escapes` is to look */
     return found[QUERY] != NULL && !is_text(found[PORT], "0") && PyUnicode_ReadChar(found[URI], 0) == '/';
 }
@@ -198,7 +207,12 @@ static int complete(const State *state, PyObject *params, PyObject **found, PyOb
         return -1;
     if (found[LENGTH] != NULL && !is_filled(found[LENGTH]) && PyDict_DelItem(params, state->params[LENGTH]) < 0)
         return -1;
-    if (found[SCRIPT] == NULL && PyDict_SetItem(params, state->params[SCRIPT], state->texts[EMPTY]) < 0)
+    if (is_filled(found[SCRIPT])) {
+        found[INFO] = found[SCRIPT];
+        if (PyDict_SetItem(params, state->params[INFO], found[INFO]) < 0)
+            return -1;
+    }
+    if (!is_text(found[SCRIPT], "") && PyDict_SetItem(params, state->params[SCRIPT], state->texts[EMPTY]) < 0)
         return -1;
     if (is_filled(found[NAME]))
         return 0;

@@ -48,10 +48,12 @@ def served(*, hosts: bool = True, **options: Any) -> Served:
 
 
 def head_of(served: Served, params: dict[str, str]) -> RequestHead:
-    environ = served.dispatcher.base | NGINX | params
+    given = served.dispatcher.base | NGINX | params
+    environ = {name: value for name, value in given.items() if value != ABSENT}
     return RequestHead(1, Role.RESPONDER, True, environ, [], plain=True)
 
 
+ABSENT = "absent"
 USUAL: list[dict[str, str]] = [
     {},
     {"REQUEST_METHOD": "HEAD"},
@@ -59,6 +61,10 @@ USUAL: list[dict[str, str]] = [
     {"QUERY_STRING": "a=%20", "REQUEST_URI": "/hello?a=%20"},
     {"PATH_INFO": "/gr\xc3\xbc\xc3\x9fe", "REQUEST_URI": "/gr%C3%BC%C3%9Fe"},
     {"PATH_INFO": "/\xff", "REQUEST_URI": "/\xff?\xff", "QUERY_STRING": "\xff"},
+    {"SCRIPT_NAME": "/hello", "PATH_INFO": ""},
+    {"SCRIPT_NAME": "/hello", "PATH_INFO": ABSENT},
+    {"SCRIPT_NAME": "/gr\xc3\xbc\xc3\x9fe", "PATH_INFO": ABSENT, "REQUEST_URI": "/gr%C3%BC%C3%9Fe"},
+    {"SCRIPT_NAME": ABSENT},
     {"HTTPS": "on"},
     {"HTTPS": "off"},
     {"REQUEST_SCHEME": "https"},
@@ -70,7 +76,9 @@ USUAL: list[dict[str, str]] = [
 ]
 UNUSUAL: list[dict[str, str]] = [
     {"SCRIPT_NAME": "/shop", "PATH_INFO": "/cart", "REQUEST_URI": "/shop/cart"},
-    {"SCRIPT_NAME": "/hello", "PATH_INFO": ""},
+    {"SCRIPT_NAME": "", "PATH_INFO": ""},
+    {"SCRIPT_NAME": "hello", "PATH_INFO": ""},
+    {"SCRIPT_NAME": "/a%zz", "PATH_INFO": ABSENT, "REQUEST_URI": "/a%zz"},
     {"REQUEST_METHOD": "get"},
     {"SERVER_PROTOCOL": "INCLUDED"},
     {"SERVER_PORT": "0"},

@@ -399,6 +399,15 @@ def test_whatever_a_front_end_sends(sides: tuple[Side, Side], name: str, value: 
     compare(sides, request + stdin())
 
 
+@pytest.mark.parametrize("script", ["/hello", "/", "hello", "/caf\xc3\xa9", "/a%zz"])
+@pytest.mark.parametrize("info", ["", None])
+def test_a_path_that_is_the_scripts(sides: tuple[Side, Side], script: str, info: str | None) -> None:
+    """As nginx's stock fastcgi_params have it."""
+    params = {**NGINX, "SCRIPT_NAME": script, "PATH_INFO": info}
+    request = encode_request("fastcgi", {name: value for name, value in params.items() if value is not None})
+    compare(sides, request + stdin())
+
+
 @pytest.mark.parametrize("uri", ["/a%zz", "/a%25zz", "/caf%C3%A9/../b", "/a?b%"])
 def test_a_path_that_is_in_the_uri_alone(sides: tuple[Side, Side], uri: str) -> None:
     compare(sides, whole(SCRIPT_NAME="", PATH_INFO="", REQUEST_URI=uri))
