@@ -127,6 +127,11 @@ class ControlServer:
         sock.setblocking(False)
         return Caller(sock)
 
+    @property
+    def loss(self) -> str:
+        """See `Listener.loss`."""
+        return self._listener.loss
+
     def close(self) -> None:
         """Stop listening and remove the socket's file."""
         self._listener.close()

@@ -49,6 +49,18 @@ class Listener(Record):
     address: Address
     inode: tuple[int, int] | None = None
 
+    @property
+    def loss(self) -> str:
+        """What has become of the file that this process made, where nobody can connect by it any more; else ""."""
+        if not self.inode or not isinstance(self.address, UnixAddress):
+            return ""
+        try:
+            return "" if _inode(self.address.path) == self.inode else "has been replaced"
+        except (FileNotFoundError, NotADirectoryError):
+            return "has been removed"
+        except OSError:  # nobody knows
+            return ""
+
     def change(self, backlog: int, file: SocketFile) -> None:
         """Give it another length of its queue and, if this process made its file, other permissions. Raises OSError."""
         self.socket.listen(backlog)
@@ -74,6 +86,7 @@ class Listener(Record):
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RD)  # copies of it would keep the port
         elif self.inode:
+            self.socket.setblocking(False)  # a foreign program's waits
             with contextlib.suppress(OSError):
                 while True:
                     with self.socket.accept()[0] as waiting:

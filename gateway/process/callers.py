@@ -8,7 +8,7 @@ from collections.abc import Callable
 from gateway import log
 from gateway.net.control import Caller, Command, ControlError, ControlServer, OutOfDescriptors
 from gateway.net.handover import Keep, State
-from gateway.net.listeners import Listener
+from gateway.net.listeners import Listener, ListenError
 from gateway.process.handles import Loop
 
 _MOST_SILENT = 32
@@ -23,6 +23,7 @@ class Callers:
     ) -> None:
         """Listen at `path`. Raises ListenError (AddressInUse when another master has this control socket)."""
         listener = None if handed is None else Listener.take_over(*handed["listener"])
+        self._path = path
         self._server = ControlServer(path, listener)
         self._loop = loop
         self._obey = obey
@@ -45,6 +46,23 @@ class Callers:
         if self._paused_until and time.monotonic() >= self._paused_until:
             self._paused_until = 0.0
             self._loop.watch(self._server.socket, self._accept)
+
+    def listen_again(self) -> None:
+        """Make the socket anew where its file is gone; where that fails, say why and go on."""
+        loss = self._server.loss
+        if not loss:
+            return
+        try:
+            server = ControlServer(self._path)
+        except ListenError as error:
+            log.line(f"control socket: {error}", log.Level.ERROR)
+            return
+        self._loop.forget(self._server.socket)
+        self._server.close()
+        self._server = server
+        self._paused_until = 0.0
+        self._loop.watch(server.socket, self._accept)
+        log.line(f"control socket: {self._path} {loss}: listening on it again", log.Level.WARNING)
 
     def close(self) -> None:
         """Stop listening and remove the socket's file."""

@@ -19,7 +19,7 @@ from typing import Any
 from gateway import log
 from gateway.net import inquiry
 from gateway.net.handover import Keep, State
-from gateway.net.listeners import Listener
+from gateway.net.listeners import Listener, ListenError
 from gateway.process.environment import environment
 from gateway.process.handles import BadMessage, Loop, receive
 from gateway.process.identity import Identity
@@ -29,7 +29,7 @@ from gateway.process.policy import NEVER
 from gateway.process.spare import BOOT
 from gateway.process.start import open_pool_listeners, pool_identity
 from gateway.record import Record
-from gateway.settings import Gateway, Pool
+from gateway.settings import ConfigError, Gateway, Pool
 
 _MODULE = "gateway.console.main"
 _WHERE_PACKAGES_ARE = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # web.py, for one
@@ -117,6 +117,7 @@ class Console:
         self._start_at = NEVER
         if not self._listeners or self._ending:
             return
+        self._listen_again()
         for process in self._processes:
             if not process.ready:
                 self._dismiss(process)
@@ -127,6 +128,20 @@ class Console:
             self._start_later()
             return
         self._employ(process)
+
+    def _listen_again(self) -> None:
+        """Make its socket anew where the file is gone; where that fails, say why and go on."""
+        lost: dict[str, tuple[Listener, ...]]
+        lost = {str(listener.address): (listener,) for listener in self._listeners if listener.loss}
+        if lost:
+            before = self._listeners
+            try:
+                self._listeners = open_pool_listeners(self._pool, self._identity, lost)
+            except (ConfigError, ListenError) as error:
+                log.line(f"the console: {error}", log.Level.ERROR)
+                return
+            for listener in before:
+                listener.close()
 
     def _employ(self, process: _Process) -> None:
         self._processes.append(process)

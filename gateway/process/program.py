@@ -98,9 +98,6 @@ class ProgramRunner:
         self._program = program
         self._on_loaded = on_loaded
         self._logs = PoolLogs(name, loop)
-        for listener in setups.current.listeners:
-            # Programs wait in accept(2), and whether that waits belongs to the socket, not to a process.
-            listener.socket.setblocking(True)
         self._gauge = QueueGauge([listener.socket for listener in setups.current.listeners])
         self._started = time.time()
         self._most_waiting = 0
@@ -165,7 +162,9 @@ class ProgramRunner:
         else:
             self.first_load = True
             actions = self.policy.zygote_ready(copy.generation, frozenset(), now)
-            self.setups.change_to(copy.generation)
+            if self.setups.change_to(copy.generation):
+                self._gauge.close()
+                self._gauge = QueueGauge([listener.socket for listener in self.setups.current.listeners])
             self._do(actions)
 
     def reopen_logs(self) -> str:
@@ -304,12 +303,17 @@ class ProgramRunner:
     def _launch(self, generation: int, slot: int | None) -> None:
         """Start a copy. Raises OSError, whose text names what could not be done."""
         setup = self.setups.of(generation)
+        listener = setup.listeners[0].socket
+        # Programs wait in accept(2), and whether that waits belongs to the socket, not to a process. Said once: copies
+        # that run may have changed it.
+        if not listener.getblocking():
+            listener.setblocking(True)
         try:
             with self._logs.catch() as (output, writing):
                 output.process = process = launch(
                     self._program.argv,
                     identity=self._program.identity,
-                    stdin=setup.listeners[0].socket.fileno(),
+                    stdin=listener.fileno(),
                     stdout=writing,
                     stderr=writing,
                     env=environment(setup.pool, self._program.identity),
@@ -329,5 +333,6 @@ class ProgramRunner:
             log.line(f"pool {self.name}: generation {generation} refused: {error}", log.Level.ERROR)
         else:
             log.line(f"pool {self.name}: generation {generation} serves with {self.policy.wanted} processes")
-        self.setups.settle(generation, lambda sock: None)  # no reload changes the listener, so none is left over
+        # A reload changes the listener only where its file had gone; a program takes no connection but from a listener.
+        self.setups.settle(generation, lambda sock: None)
         self._on_loaded(generation, error)

@@ -65,7 +65,7 @@ class Setups:
     ) -> None:
         """`handed` is what another master has opened. Raises ConfigError and ListenError."""
         self._name = name
-        self._opened: dict[str, tuple[Listener, ...]] = {}  # by address
+        self._opened: dict[str, tuple[Listener, ...]] = {}  # by address: also those that have lost their file
         self._planned: dict[int, Setup] = {}  # by generation
         self.closed = False
         self.start: Start = execute  # of its zygotes
@@ -93,12 +93,15 @@ class Setups:
         self.closed = state["closed"]
         for address, rows in state["opened"].items():
             self._opened[address] = tuple(Listener.take_over(*row) for row in rows)
-        identity = pool_identity(pool)
-        listeners = () if self.closed else open_pool_listeners(pool, identity, self._opened)
-        self.current = Setup(pool, work, identity, listeners)
+        # A file that is gone is made again by the reload that follows: a rehearsal would take it along.
+        listeners = tuple(listener for found in self._opened.values() for listener in found)
+        self.current = Setup(pool, work, pool_identity(pool), listeners)
 
     def prepare(self, pool: Pool, work: Work) -> Setup:
-        """Find the pool's user, and open what is not open yet. Raises ConfigError and ListenError."""
+        """Find the pool's user, and open what is not open yet, or has lost its file.
+
+        Raises ConfigError and ListenError.
+        """
         if 2 * pool.max_children > SLOTS:  # during a reload there are so many
             raise ConfigError(f"max_children: a pool has at most {SLOTS // 2} workers")
         if pool.access_log:
@@ -159,14 +162,13 @@ class Setups:
         """Take out the listeners that nobody needs."""
         setups = [] if self.closed else [self.current, *self._planned.values()]
         needed = {id(listener) for setup in setups for listener in setup.listeners}
-        rest = {
-            address: listeners
-            for address, listeners in self._opened.items()
-            if not any(id(listener) in needed for listener in listeners)
-        }
-        for address in rest:
-            del self._opened[address]
-        return [listener for listeners in rest.values() for listener in listeners]
+        rest: list[Listener] = []
+        for address, listeners in list(self._opened.items()):
+            rest += [listener for listener in listeners if id(listener) not in needed]
+            self._opened[address] = tuple(listener for listener in listeners if id(listener) in needed)
+            if not self._opened[address]:
+                del self._opened[address]
+        return rest
 
 
 def _try_to_open(setting: str, path: str) -> None:

@@ -116,23 +116,36 @@ def working_directory(pool: Pool) -> str:
 def open_pool_listeners(
     pool: Pool, identity: Identity | None, opened: dict[str, tuple[Listener, ...]]
 ) -> tuple[Listener, ...]:
-    """Open what the pool listens on and is not among `opened`, by address, yet: what is new is added there.
+    """Open what the pool listens on and is not among `opened`, by address, yet, or has lost its file: what is new is
+    added there.
 
     Raises ListenError and ConfigError.
     """
     file = socket_file(pool, identity)
-    addresses = [str(parse_address(text)) for text in pool.listen]
-    for address in addresses:
-        if address not in opened:
-            made = open_listeners(parse_address(address), backlog=pool.listen_backlog, file=file)
-            opened[address] = tuple(made)
-            for listener in opened[address]:
-                if not isinstance(listener.address, InheritedAddress):
-                    who = who_may_connect(listener, pool.listen_allowed_clients)
-                    log.line(f"listening on {listener.address} ({who})")
-    if not addresses:
+    listeners: list[Listener] = []
+    for address in dict.fromkeys(str(parse_address(text)) for text in pool.listen):
+        before = opened.get(address, ())
+        found = tuple(listener for listener in before if not listener.loss)
+        if not found:
+            loss = before[-1].loss if before else ""
+            found = tuple(open_listeners(parse_address(address), backlog=pool.listen_backlog, file=file))
+            opened[address] = (*before, *found)
+            for listener in found:
+                _tell(listener, pool, loss)
+        listeners += found
+    if not listeners:
         raise ListenError("a pool has no address to listen on; name one with --listen", EXIT_SETTINGS)
-    return tuple(listener for address in dict.fromkeys(addresses) for listener in opened[address])
+    return tuple(listeners)
+
+
+def _tell(listener: Listener, pool: Pool, loss: str) -> None:
+    if isinstance(listener.address, InheritedAddress):
+        return
+    who = who_may_connect(listener, pool.listen_allowed_clients)
+    if loss:
+        log.line(f"{listener.address} {loss}: listening on it again ({who})", log.Level.WARNING)
+    else:
+        log.line(f"listening on {listener.address} ({who})")
 
 
 def socket_file(pool: Pool, identity: Identity | None) -> SocketFile:

@@ -224,6 +224,8 @@ class Master:
                 case signals.Order.ADD | signals.Order.TAKE as change:
                     self._adjust(1 if change is signals.Order.ADD else -1)
         if signals.Order.RELOAD in orders:  # once: what has come meanwhile asks for the same
+            if self._callers is not None:
+                self._callers.listen_again()  # or nobody could ask for a reload
             self._reload(lambda answer: None)
         self._reap()
 

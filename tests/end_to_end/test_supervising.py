@@ -222,6 +222,16 @@ def test_a_reload_under_load_loses_nothing(supervise: Any, program: list[str]) -
     assert len(supervised.pids(3)) == 3
 
 
+def test_a_reload_makes_a_socket_file_again_that_is_gone(supervise: Any, program: list[str]) -> None:
+    supervised = supervise(program, "-F", "2").wait_whole()
+    supervised.socket.unlink()
+    done = supervised.gateway("reload")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{supervised.socket} has been removed: listening on it again" in supervised.said
+    assert {ask(supervised.socket, 0) for _ in range(5)} <= supervised.pids(2)
+    supervised.wait_for(supervised.is_whole)
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
 def test_signals_reload_too(supervise: Any, c_program: str, number: signal.Signals) -> None:
     supervised = supervise([c_program], "-F", "2").wait_whole()

@@ -289,3 +289,47 @@ def test_who_may_connect_is_said(listener: Listener, path: str, tmp_path: Path) 
     assert "everyone may connect" in who_may_connect(listener)
     tmp_path.chmod(0o700)
     assert "lets only its owner in" in describe_access(path)
+
+
+def test_what_has_become_of_a_file(listener: Listener, path: str, tmp_path: Path) -> None:
+    assert listener.loss == ""
+    os.rename(path, f"{path}.moved")
+    assert listener.loss == "has been removed"
+    Path(path).write_text("another's")
+    assert listener.loss == "has been replaced"
+    os.rename(f"{path}.moved", path)
+    assert listener.loss == ""
+
+
+def test_a_file_whose_folder_is_gone_has_been_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    [listener] = open_listeners(UnixAddress(str(folder / "main.sock")))
+    os.unlink(folder / "main.sock")
+    folder.rmdir()
+    assert listener.loss == "has been removed"
+    folder.write_text("no folder")
+    assert listener.loss == "has been removed"
+    folder.unlink()
+    folder.symlink_to(folder)  # ELOOP: nobody knows
+    assert listener.loss == ""
+    listener.close()
+
+
+def test_what_was_given_or_has_no_file_is_never_lost(tmp_path: Path) -> None:
+    [tcp] = open_listeners(parse_address(f"127.0.0.1:{free_port()}"))
+    with socket.socket(socket.AF_UNIX) as given:
+        given.bind(str(tmp_path / "given.sock"))
+        given.listen()
+        [inherited] = open_listeners(InheritedAddress(os.dup(given.fileno())))
+    os.unlink(tmp_path / "given.sock")
+    assert (tcp.loss, inherited.loss) == ("", "")
+    tcp.close()
+    inherited.close()
+
+
+def test_a_socket_on_which_a_program_waits_is_retired_without_waiting(path: str) -> None:
+    [listener] = open_listeners(UnixAddress(path))
+    listener.socket.setblocking(True)
+    listener.retire(lambda sock: None)
+    assert not os.path.exists(path)

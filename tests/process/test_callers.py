@@ -116,3 +116,24 @@ def test_without_descriptors_callers_wait_and_nothing_spins(desk: Desk, capfd: p
         wait_until(lambda: desk.loop.turn() == 0 and desk.heard)
         assert json.loads(client.recv(100)) == {"ok": True}
     assert "control socket: cannot accept: Too many open files; trying again in 0.1 s" in capfd.readouterr().err
+
+
+def test_a_file_that_is_gone_is_made_again(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    desk.callers.listen_again()
+    assert capfd.readouterr().err == ""
+    desk.path.unlink()
+    desk.callers.listen_again()
+    assert f"control socket: {desk.path} has been removed: listening on it again" in capfd.readouterr().err
+    with desk.call(b'{"command": "status"}\n') as client:
+        wait_until(lambda: desk.loop.turn() == 0 and desk.heard)
+        assert json.loads(client.recv(100)) == {"ok": True}
+
+
+def test_a_file_that_another_master_has_taken_is_left_to_it(desk: Desk, capfd: pytest.CaptureFixture[str]) -> None:
+    desk.path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(desk.path))
+        other.listen()
+        desk.callers.listen_again()
+        assert f"control socket: cannot listen on {desk.path}: another process serves it" in capfd.readouterr().err
+        assert desk.path.exists()

@@ -90,6 +90,23 @@ def ready(running: Console) -> list[int]:
     return [process.popen.pid for process in running._processes if process.ready and not process.leaving]
 
 
+def ping(place: Path, running: Console, loop: Turning) -> bytes:
+    """Its answer to /ping, for which it asks the loop."""
+    params = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/ping", "SERVER_NAME": "x"}
+    params |= {"SERVER_PORT": "80", "REQUEST_URI": "/ping", "QUERY_STRING": ""}
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        with client.request(UnixAddress(f"{place}/status.sock"), params, [], timeout=10) as answer:
+            answers.append(b"".join(answer.body))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    loop.turn(running, lambda: answers)
+    asking.join(10)
+    return answers[0]
+
+
 def test_without_an_address_there_is_none_and_it_ends_at_once() -> None:
     loop = Turning()
     none = Console(Gateway(), Pool(), loop, lambda: STATUS)
@@ -130,6 +147,21 @@ def test_a_new_one_takes_the_place_of_the_old_once_it_serves(place: Path) -> Non
         loop.turn(running, lambda: first not in processes(running))
         (second,) = ready(running)
         assert second != first
+
+
+def test_a_socket_file_that_is_gone_is_made_again(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = place / "status.sock"
+    with started(place) as (running, loop):
+        (first,) = loop.turn(running, lambda: ready(running))
+        path.unlink()
+        path.write_text("another's")
+        running.start()
+        assert "the console: cannot listen on" in capfd.readouterr().err
+        path.unlink()
+        running.start()
+        loop.turn(running, lambda: first not in processes(running))
+        assert f"{path} has been removed: listening on it again" in capfd.readouterr().err
+        assert ping(place, running, loop) == b"pong"
 
 
 def test_of_many_reloads_one_is_left(place: Path) -> None:
@@ -175,16 +207,4 @@ def test_one_that_asks_for_something_else_is_killed(
 def test_it_answers_while_the_loop_turns(place: Path) -> None:
     with started(place) as (running, loop):
         loop.turn(running, lambda: ready(running))
-        params = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/ping", "SERVER_NAME": "x"}
-        params |= {"SERVER_PORT": "80", "REQUEST_URI": "/ping", "QUERY_STRING": ""}
-        answers: list[bytes] = []
-
-        def ask() -> None:
-            with client.request(UnixAddress(f"{place}/status.sock"), params, [], timeout=10) as answer:
-                answers.append(b"".join(answer.body))
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        loop.turn(running, lambda: answers)
-        asking.join(10)
-        assert answers == [b"pong"]
+        assert ping(place, running, loop) == b"pong"
