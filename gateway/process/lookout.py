@@ -64,8 +64,8 @@ class Lookout:
         """What waits for a worker."""
         return self._gauge.read().plus(self._kept.waiting())
 
-    def look(self, workers: Mapping[int, WorkerHandle], policy: PoolPolicy, ceiling: int) -> Load:
-        """See what the workers do, by slot; `ceiling` is the number of workers that process_max leaves to the pool."""
+    def look(self, workers: Mapping[int, WorkerHandle], policy: PoolPolicy, ceiling: int, lacking: int) -> Load:
+        """See what the workers do, by slot; `ceiling` and `lacking` are of process_max (`Load`)."""
         states = policy.workers
         busy = free = turned_away = 0
         idle: dict[int, int] = {}
@@ -87,7 +87,7 @@ class Lookout:
         self._warn(turned_away + self._statistics.before.shed, policy.max_children_reached)
         queued = self.queue().waiting
         self._statistics.sample(busy, queued)
-        return Load(busy, idle, queued, expired, ceiling, free=free, threads=self._pool.threads)
+        return Load(busy, idle, queued, expired, ceiling, lacking, free=free, threads=self._pool.threads)
 
     def expire(self, boards: Collection[Scoreboard], now: int) -> None:
         """Let the workers know which of the waiting connections are older than queue_timeout, as far as that is sure.

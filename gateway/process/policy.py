@@ -28,7 +28,7 @@ from gateway.process.lifecycle import (
     WorkerEvent,
     WorkerState,
 )
-from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
+from gateway.process.scaling import Load, Plan, Scaling, dispensable, lacking, needed
 from gateway.record import Record, field
 from gateway.settings import ProcessManager
 
@@ -80,6 +80,7 @@ class PoolPolicy(Record, frozen=False):
     control_timeout: int
     phase: Phase = Phase.RUNNING
     wanted: int = 0  # workers of the current generation
+    lacking: int = 0  # workers that would run what waits, and that process_max does not leave to this pool
     max_children_reached: int = 0  # how often more were needed than are allowed
     standing_in: bool = False
     workers: dict[int, Worker] = field(factory=dict)
@@ -217,9 +218,12 @@ class PoolPolicy(Record, frozen=False):
         too_many = need > self.scaling.max_children
         self.max_children_reached += too_many and not self._too_many
         self._too_many = too_many
+        self.lacking = sought = 0
         if self.scaling.pm is not ProcessManager.STATIC:
             self.wanted = max(self.wanted, min(need, self.scaling.max_children, load.ceiling))
-        leaving = [slot for slot in dispensable(self.scaling, load) if self._serves(slot)]
+            self.lacking = lacking(self.scaling, load, self.wanted)
+            sought = load.lacking + self.wanted - load.ceiling  # as far as there is no room for them
+        leaving = [slot for slot in dispensable(self.scaling, load, sought) if self._serves(slot)]
         self.wanted -= len(leaving)
         for slot in load.expired:
             if self._serves(slot) and self._retiring() < self.scaling.recycling_at_once:
@@ -338,6 +342,7 @@ class PoolPolicy(Record, frozen=False):
 
     def _discard_all(self) -> list[Action]:
         """Discard every zygote: nothing is started any more."""
+        self.lacking = 0
         actions: list[Action] = []
         if self.candidate is not None:
             actions += [DiscardZygote(self.candidate.number), Loaded(self.candidate.number, "the gateway is stopping")]

@@ -154,16 +154,13 @@ class PoolRunner:
         """When `look` is due, on the policy's clock."""
         return self._pace.next_look
 
-    def look(self, ceiling: int) -> None:
-        """Look at what the workers do and what waits, and let the policy react.
-
-        `ceiling` is the number of workers that process_max leaves to this pool.
-        """
+    def look(self, ceiling: int, lacking: int) -> None:
+        """Look at what the workers do and what waits, and let the policy react; see `runner.Runner`."""
         now = milliseconds()
         self._pace.look_in(min(self._lookout.pace, self._lookout.deadlines.look(self._workers)))
         if self.policy.phase is not Phase.RUNNING:
             return
-        load = self._lookout.look(self._workers, self.policy, ceiling)
+        load = self._lookout.look(self._workers, self.policy, ceiling, lacking)
         self._lookout.expire(self._boards.all(), now)
         self._do(self.policy.observe(load, now))
         if not (self.policy.wanted or self._workers or load.queued):

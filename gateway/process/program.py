@@ -145,8 +145,8 @@ class ProgramRunner:
         """See `runner.Runner`."""
         self._do(self.policy.tick(milliseconds()))
 
-    def look(self, ceiling: int) -> None:
-        """See `runner.Runner`; the number of copies is fixed, so that `ceiling` changes nothing."""
+    def look(self, ceiling: int, lacking: int) -> None:
+        """See `runner.Runner`; the number of copies is fixed, so that neither changes anything."""
         now = milliseconds()
         for copy in [copy for copy in self._copies.values() if now >= copy.deadline]:
             copy.deadline = NEVER

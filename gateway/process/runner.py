@@ -45,8 +45,11 @@ class Runner(Protocol):
     def tick(self) -> None:
         """Let the policy look at its deadlines."""
 
-    def look(self, ceiling: int) -> None:
-        """Look at the workers and at what waits; `ceiling` is how many workers process_max leaves to this pool."""
+    def look(self, ceiling: int, lacking: int) -> None:
+        """Look at the workers and at what waits.
+
+        `ceiling` is how many workers process_max leaves to this pool, `lacking` how many it keeps from the others.
+        """
 
     def reopen_logs(self) -> str:
         """Open the log files anew by their names; return what went wrong, or ""."""

@@ -77,6 +77,7 @@ class Load(Record):
     queued: int  # connections that wait for a worker
     expired: Collection[int] = ()  # slots of workers that are over max_requests, max_memory or max_lifetime
     ceiling: int = 1 << 30  # how many workers `process_max` leaves to this pool
+    lacking: int = 0  # workers that other pools need, and may not start under `process_max`
     free: int = 0  # threads of busy workers that run nothing
     threads: int = 1  # of a worker
 
@@ -88,10 +89,20 @@ def needed(scaling: Scaling, load: Load) -> int:
     return load.busy + waiting + scaling.least_spare
 
 
-def dispensable(scaling: Scaling, load: Load) -> list[int]:
-    """The slots of workers that have been idle for longer than `process_idle_timeout` and are over the spare ones."""
+def lacking(scaling: Scaling, load: Load, wanted: int) -> int:
+    """How many workers over those that are `wanted` would run what waits; those that would be idle are not counted."""
+    return max(0, min(needed(scaling, load) - scaling.least_spare, scaling.max_children) - wanted)
+
+
+def dispensable(scaling: Scaling, load: Load, sought: int = 0) -> list[int]:
+    """The slots of workers that have been idle for longer than `process_idle_timeout` and are over the spare ones.
+
+    At once, but for the least spare ones, where other pools have requests for as many as are `sought`.
+    """
     if load.queued:
         return []
     longest_idle = sorted(load.idle, key=lambda slot: load.idle[slot], reverse=True)
     over = len(longest_idle) - scaling.most_spare
-    return [slot for slot in longest_idle[: max(0, over)] if load.idle[slot] >= scaling.idle_timeout]
+    expired = [slot for slot in longest_idle[: max(0, over)] if load.idle[slot] >= scaling.idle_timeout]
+    surplus = len(longest_idle) - scaling.least_spare
+    return longest_idle[: max(len(expired), min(sought, surplus))]

@@ -115,7 +115,7 @@ class Master:
                 if milliseconds() >= pool.policy.next_deadline(milliseconds()):
                     pool.tick()
                 if milliseconds() >= pool.next_look:
-                    pool.look(self._ceiling(pool))
+                    pool.look(self._ceiling(pool), sum(p.policy.lacking for p in self._pools if p is not pool))
                 if pool.policy.standing_in and pool.first_load:
                     self._announcer.unserved(pool.name, reloading=self._reloads.loading)
             self._console.tick()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.browsing import fetch, while_running, work
-from tests.end_to_end.running import HERE, Master, Settings, Site, descendants, serving, site
+from tests.end_to_end.running import HERE, USER, Master, Settings, Site, descendants, serving, site
 from tests.waiting import wait_until
 
 
@@ -57,6 +58,42 @@ def test_process_max_holds_for_all_pools_together(place: Path) -> None:
         for thread in requests:
             thread.join(15)
         assert len(running.master.workers()) <= 3
+
+
+def test_idle_workers_of_one_pool_make_room_for_another_that_process_max_leaves_none(place: Path) -> None:
+    dynamic = {"pm": "dynamic", "max_children": 4, "start_servers": 4, "max_spare_servers": 4}
+    settings = Settings(place, dynamic)
+    environment = {"JOURNAL": f"{place}/journal", "GATES": f"{place}/gates"}
+    shop = {"listen": f"{place}/shop.sock", "app_dir": str(HERE), "user": USER, "env": environment}
+    settings.more["pools"] = {"shop": shop | {"pm": "ondemand", "max_children": 3, "process_idle_timeout": 60}}
+    settings.more["gateway"] = {"process_max": 4}
+    settings.applications.append({"name": "shop", "app": "everything:application", "pool": "shop"})
+    settings.applications[1]["bindings"] = [{"hostname": "shop.example", "port": "*"}]
+    settings.write()
+
+    def busy(running: Site, pool: int) -> int:
+        return sum(worker["state"] == "busy" for worker in running.master.status()["pools"][pool]["workers"])
+
+    def fill(running: Site, pool: int, count: int, gate: str, host: str) -> None:
+        """Let a pool have so many workers, each with a request, while the other has idle ones."""
+        with ThreadPoolExecutor(count) as threads:
+            held = [threads.submit(fetch, running.port, f"/hold?gate={gate}", Host=host) for _ in range(count)]
+            try:
+                wait_until(lambda: busy(running, pool) >= count, what=f"{count} busy workers")
+            finally:
+                settings.open_gate(gate)
+            assert [request.result(15).status for request in held] == [200] * count
+
+    with site("nginx", settings) as running:
+
+        def steps() -> None:
+            fill(running, 1, 3, "first", "shop.example")  # of main's four idle workers min_spare_servers stays
+
+        answers, _ = while_running(running.port, work(50), steps, more=20)
+        assert [(post.path, status) for post, status, body in answers if (status, body) != (200, post.body)] == []
+        fill(running, 0, 4, "back", "localhost")
+        fill(running, 1, 3, "again", "shop.example")
+        assert sum(pool["wanted"] for pool in running.master.status()["pools"]) <= 4
 
 
 def pids(running: Site) -> set[int]:

@@ -369,6 +369,36 @@ def test_process_max_holds_a_pool_back() -> None:
     assert pool.wanted == 3
 
 
+def test_a_pool_that_process_max_holds_back_says_how_many_workers_it_lacks() -> None:
+    pool = dynamic_pool()
+    pool.observe(Load(busy=2, idle={}, queued=3, ceiling=3), 100)
+    assert (pool.wanted, pool.lacking) == (3, 2)
+    pool.observe(Load(busy=3, idle={}, queued=2, ceiling=5), 200)
+    assert (pool.wanted, pool.lacking) == (5, 0)
+    pool.observe(Load(busy=5, idle={}, queued=9, ceiling=5), 300)
+    assert pool.lacking == 3
+    pool.drain(400)
+    assert pool.lacking == 0
+
+
+def test_idle_workers_go_at_once_as_far_as_process_max_has_no_room_for_those_that_others_lack() -> None:
+    pool = dynamic_pool(start_servers=4)
+    idle = dict.fromkeys(range(4), 1)
+    assert pool.observe(Load(busy=0, idle=idle, queued=0, ceiling=6, lacking=2), 100) == []
+    assert pool.observe(Load(busy=0, idle=idle, queued=0, ceiling=5, lacking=2), 200) == [LetLeave(0, replaced=True)]
+    del idle[0]
+    assert pool.observe(Load(busy=0, idle=idle, queued=0, ceiling=5, lacking=2), 300) == []
+    assert len(pool.observe(Load(busy=0, idle=idle, queued=0, ceiling=3, lacking=9), 400)) == 2
+    assert pool.wanted == 1
+
+
+def test_a_static_pool_keeps_its_workers_whatever_others_lack() -> None:
+    pool = running_pool()
+    assert pool.observe(Load(busy=0, idle={0: 1, 1: 1}, queued=0, ceiling=2, lacking=9), 100) == []
+    pool.observe(Load(busy=2, idle={}, queued=9, ceiling=2), 200)
+    assert pool.lacking == 0
+
+
 def test_a_dynamic_pool_shrinks_to_the_spare_ones_after_the_idle_timeout() -> None:
     pool = dynamic_pool(start_servers=6)
     idle = {slot: 9_000 + slot for slot in range(6)}
@@ -566,11 +596,12 @@ class Machine(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.zygotes) or [0]))
         self.take(self.pool.zygote_ready(number, failed, self.now))
 
-    @rule(data=st.data(), queued=st.integers(0, 5))
-    def the_pool_is_looked_at(self, data: st.DataObject, queued: int) -> None:
+    @rule(data=st.data(), queued=st.integers(0, 5), lacking=st.integers(0, 3))
+    def the_pool_is_looked_at(self, data: st.DataObject, queued: int, lacking: int) -> None:
         serving = [slot for slot, worker in self.pool.workers.items() if worker.state in SERVING]
         expired = data.draw(st.lists(st.sampled_from(serving or [0]), unique=True))
-        self.take(self.pool.observe(Load(0, dict.fromkeys(serving, 60_000), queued, expired), self.now))
+        load = Load(0, dict.fromkeys(serving, 60_000), queued, expired, 3, lacking)
+        self.take(self.pool.observe(load, self.now))
 
     @precondition(lambda self: self.zygotes)
     @rule(data=st.data())

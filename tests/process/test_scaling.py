@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.process.scaling import Load, Plan, Scaling, dispensable, needed
+from gateway.process.scaling import Load, Plan, Scaling, dispensable, lacking, needed
 from gateway.settings import Pool, ProcessManager
 
 STATIC, DYNAMIC, ONDEMAND = ProcessManager
@@ -50,3 +50,38 @@ def test_what_a_load_needs(pm: ProcessManager, load: Load, need: int) -> None:
 )
 def test_who_is_dispensable(pm: ProcessManager, load: Load, slots: list[int]) -> None:
     assert dispensable(Scaling.of(Pool(pm=pm)), load) == slots
+
+
+@pytest.mark.parametrize(
+    ("sought", "load", "slots"),
+    [
+        (1, Load(0, {0: 5, 1: 7, 2: 6}, 0), [1]),
+        (2, Load(0, {0: 5, 1: 7, 2: 6}, 0), [1, 2]),
+        (9, Load(0, {0: 5, 1: 7, 2: 6}, 0), [1, 2]),  # min_spare_servers stay
+        (9, Load(0, {0: 5, 1: 7, 2: 6}, 1), []),
+        (9, Load(3, {}, 0), []),
+        (-1, Load(0, {0: 5, 1: 7, 2: 6}, 0), []),
+        (1, Load(0, {0: 11_000, 1: 12_000, 2: 13_000, 3: 14_000, 4: 15_000}, 0), [4, 3]),  # two had to go anyway
+    ],
+)
+def test_who_goes_at_once_for_the_sake_of_other_pools(sought: int, load: Load, slots: list[int]) -> None:
+    scaling = Scaling.of(Pool(pm=DYNAMIC, min_spare_servers=1, max_spare_servers=3))
+    assert dispensable(scaling, load, sought) == slots
+
+
+def test_an_ondemand_pool_keeps_no_spare_ones_for_itself() -> None:
+    assert dispensable(Scaling.of(Pool(pm=ONDEMAND)), Load(1, {0: 5, 1: 7}, 0), 9) == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("load", "wanted", "lack"),
+    [
+        (Load(2, {}, 3), 2, 2),  # max_children is 4
+        (Load(2, {}, 1), 2, 1),
+        (Load(2, {}, 1), 3, 0),  # one is on its way
+        (Load(2, {}, 0), 2, 0),  # a spare one would be idle
+        (Load(2, {5: 1}, 3), 3, 0),
+    ],
+)
+def test_how_many_workers_a_pool_lacks(load: Load, wanted: int, lack: int) -> None:
+    assert lacking(Scaling.of(Pool(pm=DYNAMIC)), load, wanted) == lack
