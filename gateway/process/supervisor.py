@@ -115,7 +115,7 @@ class Master:
                 if milliseconds() >= pool.policy.next_deadline(milliseconds()):
                     pool.tick()
                 if milliseconds() >= pool.next_look:
-                    pool.look(self._ceiling(pool), sum(p.policy.lacking for p in self._pools if p is not pool))
+                    pool.look(*self._room(pool))
                 if pool.policy.standing_in and pool.first_load:
                     self._announcer.unserved(pool.name, reloading=self._reloads.loading)
             self._console.tick()
@@ -204,11 +204,12 @@ class Master:
             log.line(f"{where}{path} has changed: reloading")
             self._reload(lambda answer: None, name, only_changed=not name)
 
-    def _ceiling(self, pool: Runner) -> int:
-        """How many workers process_max leaves to a pool."""
+    def _room(self, pool: Runner) -> tuple[int, int]:
+        """How many workers process_max leaves to a pool, and how many it keeps from the others."""
         if not (process_max := self._brief.settings.gateway.process_max):
-            return policy.NEVER
-        return process_max - sum(other.policy.wanted for other in self._pools if other is not pool)
+            return policy.NEVER, 0
+        others = [other.policy for other in self._pools if other is not pool]
+        return process_max - sum(other.wanted for other in others), sum(other.lacking for other in others)
 
     # -- signals -------------------------------------------------------------------------------------------------------
 
