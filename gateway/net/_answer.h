@@ -59,7 +59,7 @@ static int hand_over(Answer *self)
         return -1;
     }
     const Request *request = quick->request;
-    self->response = PyObject_CallMethod(quick->driver, "go_on_slowly", "iOO(OOON)", request->fd,
+    self->response = PyObject_CallMethod(quick->fallback, "go_on_slowly", "iOO(OOON)", request->fd,
         request->head_only ? Py_True : Py_False, PyTuple_GetItem(request->site, 2), request->environ,
         request->keep_conn ? Py_True : Py_False, request->waited, began_tuple(quick, &request->began));
     if (self->response == NULL || pass_on_all(self) < 0)
@@ -68,7 +68,7 @@ static int hand_over(Answer *self)
         return 0;
     PyObject *write = PyObject_CallMethod(self->response, "start_response", "OO", self->text, self->headers);
     PyObject *noted = write == NULL || self->sent < 0 ? Py_XNewRef(write)
-                                                      : PyObject_CallMethod(quick->driver, "note_sent", "On",
+                                                      : PyObject_CallMethod(quick->fallback, "note_sent", "On",
                                                             self->response, self->sent);
     Py_XDECREF(write);
     Py_XDECREF(noted);

@@ -103,7 +103,7 @@ static int end_log(Quick *self, const Began *began, Entry *entry)
     const int done = self->access == Py_None ? 1 : log_plainly(self, began, entry);
     if (done != 0)
         return done < 0 ? -1 : 0;
-    PyObject *logged = PyObject_CallMethod(self->driver, "log", "NOiy#nO", began_tuple(self, began), entry->environ,
+    PyObject *logged = PyObject_CallMethod(self->fallback, "log", "NOiy#nO", began_tuple(self, began), entry->environ,
         entry->status, entry->head, entry->head_end - entry->head, entry->size, entry->complete ? Py_True : Py_False);
     Py_XDECREF(logged);
     return logged == NULL ? -1 : 0;

@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include <Python.h>
 
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "../protocol/_optional.h"
@@ -55,67 +56,109 @@ static PyObject *quick_stderr(PyObject *object, PyObject *text)
     return done;
 }
 
-#define HELD(self) \
-    {&(self)->driver, &(self)->base, &(self)->hosts, &(self)->known, &(self)->begin, &(self)->end, &(self)->accepted, \
-     &(self)->should_share, &(self)->mover, &(self)->interruption, &(self)->line, &(self)->request_path, \
-     &(self)->mount, &(self)->whole_body, &(self)->file_wrapper, &(self)->access}
-#define HELD_COUNT 16
+/* What is held of a `wiring.Wiring`: attributes by their names, and the places of the same names here. */
+#define ATTRIBUTE(name) {#name, offsetof(Quick, name)}
+static const struct {
+    const char *name;
+    size_t place;
+} HELD[] = {ATTRIBUTE(fallback),     ATTRIBUTE(interruption), ATTRIBUTE(mover),      ATTRIBUTE(access),
+            ATTRIBUTE(base),         ATTRIBUTE(hosts),        ATTRIBUTE(known),      ATTRIBUTE(line),
+            ATTRIBUTE(begin),        ATTRIBUTE(end),          ATTRIBUTE(accepted),   ATTRIBUTE(should_share),
+            ATTRIBUTE(request_path), ATTRIBUTE(mount),        ATTRIBUTE(whole_body), ATTRIBUTE(file_wrapper)};
+#define HELD_COUNT (sizeof HELD / sizeof HELD[0])
+
+static PyObject **held(Quick *self, size_t index)
+{
+    return (PyObject **)((char *)self + HELD[index].place);
+}
+
+static int take_held(Quick *self, PyObject *wiring)
+{
+    for (size_t i = 0; i < HELD_COUNT; i++)
+        if ((*held(self, i) = PyObject_GetAttrString(wiring, HELD[i].name)) == NULL)
+            return -1;
+    return 0;
+}
+
+/* An attribute that is a number, in a format of PyArg_Parse(). */
+static int take_number(PyObject *object, const char *name, const char *format, void *place)
+{
+    PyObject *number = PyObject_GetAttrString(object, name);
+    const int done = number != NULL && PyArg_Parse(number, format, place) ? 0 : -1;
+    Py_XDECREF(number);
+    return done;
+}
+
+static int take_numbers(Quick *self, PyObject *wiring)
+{
+    PyObject *limits = PyObject_GetAttrString(wiring, "limits");
+    const int done = limits == NULL || take_number(limits, "params_size", "n", &self->limits.params_size) < 0 ||
+                     take_number(limits, "params_count", "n", &self->limits.params_count) < 0 ||
+                     take_number(limits, "name_size", "n", &self->limits.name_size) < 0 ||
+                     take_number(wiring, "max_body", "L", &self->max_body) < 0 ||
+                     take_number(wiring, "queue_timeout", "d", &self->queue_timeout) < 0 ? -1 : 0;
+    Py_XDECREF(limits);
+    return done;
+}
+
+/* The descriptors of its listeners. */
+static int take_listeners(Quick *self, PyObject *wiring)
+{
+    PyObject *listeners = PyObject_GetAttrString(wiring, "listeners");
+    const Py_ssize_t count = listeners == NULL ? -1 : PyTuple_Size(listeners);
+    int done = count < 0 ? -1 : 0;
+    if (done == 0 && (self->listeners = calloc((size_t)count + 1, sizeof *self->listeners)) == NULL) {
+        PyErr_NoMemory();
+        done = -1;
+    }
+    for (; done == 0 && self->listener_count < count; self->listener_count++) {
+        const int fd = PyObject_AsFileDescriptor(PyTuple_GetItem(listeners, self->listener_count));
+        self->listeners[self->listener_count] = fd;
+        done = fd < 0 ? -1 : 0;
+    }
+    Py_XDECREF(listeners);
+    return done;
+}
+
+static int make_buffers(Quick *self)
+{
+    self->in = malloc(CHUNK);
+    self->out = malloc(HEADER_SIZE + LONGEST_ANSWER + ANSWER_END_SIZE);
+    if (self->in != NULL && self->out != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
 
 static PyObject *quick_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    PyObject *o[HELD_COUNT];
-    Limits limits;
-    long long max_body;
-    double queue_timeout;
-    PyObject *listeners;
+    PyObject *wiring;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "OO!O!OOOOOOOOOOOO(nnn)LdOO!", &o[0], &PyDict_Type, &o[1], &PyDict_Type, &o[2], &o[3], &o[4],
-                          &o[5], &o[6], &o[7], &o[8], &o[9], &o[10], &o[11], &o[12], &o[13], &o[14], &limits.params_size,
-                          &limits.params_count, &limits.name_size, &max_body, &queue_timeout, &o[15], &PyTuple_Type,
-                          &listeners))
+    if (!PyArg_ParseTuple(args, "O", &wiring))
         return NULL;
     Quick *self = (Quick *)PyType_GenericAlloc(type, 0);
     if (self == NULL)
         return NULL;
     self->state = PyType_GetModuleState(type);
-    PyObject **const held[] = HELD(self);
-    for (size_t i = 0; i < HELD_COUNT; i++)
-        *held[i] = Py_NewRef(o[i]);
-    self->limits = limits;
-    self->max_body = max_body;
-    self->queue_timeout = queue_timeout;
-    self->in = malloc(CHUNK);
-    self->out = malloc(HEADER_SIZE + LONGEST_ANSWER + ANSWER_END_SIZE);
-    self->listener_count = PyTuple_Size(listeners);
-    self->listeners = calloc((size_t)self->listener_count + 1, sizeof *self->listeners);
-    if (self->in == NULL || self->out == NULL || self->listeners == NULL) {
-        Py_DECREF(self);
-        return PyErr_NoMemory();
-    }
-    for (Py_ssize_t i = 0; i < self->listener_count; i++)
-        self->listeners[i] = PyObject_AsFileDescriptor(PyTuple_GetItem(listeners, i));
-    if (PyErr_Occurred() || take_log(self) < 0) {
-        Py_DECREF(self);
-        return NULL;
-    }
+    if (take_held(self, wiring) < 0 || take_numbers(self, wiring) < 0 || take_listeners(self, wiring) < 0 ||
+        take_log(self) < 0 || make_buffers(self) < 0)
+        Py_CLEAR(self);
     return (PyObject *)self;
 }
 
 static int quick_traverse(PyObject *object, visitproc visit, void *arg)
 {
-    PyObject **const held[] = HELD((Quick *)object);
     Py_VISIT(Py_TYPE(object));
     for (size_t i = 0; i < HELD_COUNT; i++)
-        Py_VISIT(*held[i]);
+        Py_VISIT(*held((Quick *)object, i));
     return 0;
 }
 
 static int quick_clear(PyObject *object)
 {
     Quick *self = (Quick *)object;
-    PyObject **const held[] = HELD(self);
     for (size_t i = 0; i < HELD_COUNT; i++)
-        Py_CLEAR(*held[i]);
+        Py_CLEAR(*held(self, i));
     Py_CLEAR(self->suppressed);
     Py_CLEAR(self->format);
     return 0;

@@ -47,20 +47,22 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     State *state; /* of the module, which the type holds */
-    PyObject *driver, *base, *hosts, *known;
-    PyObject *begin, *end, *accepted, *should_share; /* methods of the board */
-    PyObject *mover, *interruption, *line, *request_path, *mount, *whole_body, *file_wrapper;
-    PyObject *access, *suppressed;
-    Line *format; /* of the access log, if there is one */
+    /* As in `wiring.Wiring`. */
+    PyObject *fallback, *interruption, *mover, *access, *base, *hosts, *known, *line;
+    PyObject *begin, *end, *accepted, *should_share, *request_path, *mount, *whole_body, *file_wrapper;
+    double queue_timeout;
+    long long max_body;
+    Limits limits;
+    int *listeners; /* their descriptors */
+    Py_ssize_t listener_count;
+    /* Of the access log, if there is one. */
+    PyObject *suppressed;
+    Line *format;
     int log_fd;
     double ticks; /* of CPU time in a second */
-    Limits limits;
-    long long max_body;
-    double queue_timeout;
+
     byte *in, *out;
     Last last;
-    int *listeners; /* on Unix sockets */
-    Py_ssize_t listener_count;
     Mark *marks; /* by descriptor */
     int mark_count;
     unsigned long thread; /* that answers */

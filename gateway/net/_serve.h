@@ -94,7 +94,7 @@ static int send_bytes(Quick *self, const byte *data, Py_ssize_t size)
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         return 0;
     sent = sent < 0 ? 0 : sent;
-    PyObject *alive = PyObject_CallMethod(self->driver, "send_rest", "iy#", self->request->fd, data + sent, size - sent);
+    PyObject *alive = PyObject_CallMethod(self->fallback, "send_rest", "iy#", self->request->fd, data + sent, size - sent);
     const int result = alive == NULL ? -1 : alive == Py_True;
     Py_XDECREF(alive);
     return result;
@@ -156,7 +156,7 @@ static PyObject *take_error(void)
 static PyObject *finish_slowly(Quick *self, Answer *answer, PyObject *body)
 {
     PyObject *error = take_error();
-    PyObject *done = hand_over(answer) < 0 ? NULL : PyObject_CallMethod(self->driver, "end_slowly", "OOO",
+    PyObject *done = hand_over(answer) < 0 ? NULL : PyObject_CallMethod(self->fallback, "end_slowly", "OOO",
         answer->response, body == NULL ? Py_None : body, error);
     Py_DECREF(error);
     return done;
@@ -268,7 +268,7 @@ static PyObject *leave_chunks(Quick *self, Answer *answer, PyObject *body, PyObj
     PyObject *error = take_error();
     const int ready = allow_interruption(self, Py_False) < 0 ? -1 : hand_over(answer);
     PyObject *first = ready < 0 ? NULL : chunk == NULL ? PyTuple_New(0) : PyTuple_Pack(1, chunk);
-    PyObject *done = first == NULL ? NULL : PyObject_CallMethod(self->driver, "end_chunks", "OOOOOO", answer->response,
+    PyObject *done = first == NULL ? NULL : PyObject_CallMethod(self->fallback, "end_chunks", "OOOOOO", answer->response,
         body, first, chunks == NULL ? Py_None : chunks, error, alive ? Py_True : Py_False);
     Py_XDECREF(first);
     Py_DECREF(error);

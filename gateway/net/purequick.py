@@ -9,13 +9,10 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.app.interruption import Interruption
-from gateway.net.accesslog import AccessLog
-from gateway.net.mover import Mover
-from gateway.net.pureserve import Fallback, Requests
+from gateway.net.pureserve import Requests
+from gateway.net.wiring import Wiring
 
 _READABLE = select.EPOLLIN
 _MOST_EVENTS = 64
@@ -29,41 +26,15 @@ _BACK: Events = []  # after a request that the driver has ended: nothing for it 
 class Quick:
     """Serves connections of one driver that runs in the main thread."""
 
-    def __init__(
-        self,
-        driver: Fallback,
-        base: dict[str, Any],
-        hosts: dict[str, Any],
-        known: Callable[[dict[str, Any]], Any],
-        begin: Callable[..., None],
-        end: Callable[..., None],
-        accepted: Callable[[], bool],
-        should_share: Callable[[], bool],
-        mover: Mover | None,
-        interruption: Interruption,
-        line: Any,
-        request_path: Callable[..., Any],
-        mount: Callable[..., Any],
-        whole_body: Callable[[bytes], Any],
-        file_wrapper: type,
-        limits: tuple[int, int, int],
-        max_body: int,
-        queue_timeout: float,
-        access: AccessLog | None,
-        listeners: Sequence[socket.socket],
-        /,
-    ) -> None:
-        self._accepted = accepted
-        self._should_share = should_share
-        self._mover = mover
-        self._listeners = {listener.fileno(): listener for listener in listeners}
+    def __init__(self, wiring: Wiring, /) -> None:
+        self._accepted = wiring.accepted
+        self._should_share = wiring.should_share
+        self._mover = wiring.mover
+        self._listeners = {listener.fileno(): listener for listener in wiring.listeners}
         self._marked: dict[int, socket.SocketType] = {}  # connections that are served from here, by descriptor
         self._served: dict[int, float] = {}  # when they had their last answer
         self._busy = -1
-        requests = Requests(
-            driver, base, hosts, known, begin, end, interruption, line, request_path, mount, whole_body, file_wrapper,
-            limits, max_body, queue_timeout, access,
-        )  # fmt: skip
+        requests = Requests(wiring)
         self.serve = requests.serve
         self.stderr = requests.stderr
 

@@ -13,15 +13,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from gateway.app.answer import Head
-from gateway.app.environ import USUAL
-from gateway.app.interruption import Interruption
-from gateway.app.wsgi import Response
-from gateway.net.accesslog import AccessLog, Began
+from gateway.app.body import RequestBody
+from gateway.app.environ import USUAL, mount, request_path
+from gateway.app.wsgi import FileWrapper, Response
 from gateway.net.deferred import Later, Over
+from gateway.net.wiring import Wiring
 from gateway.protocol import records
 from gateway.protocol.pairs import KnownPairs, split_pairs
 
@@ -40,33 +40,7 @@ _NEEDED = frozenset(("REQUEST_METHOD", "SERVER_PROTOCOL", "REQUEST_URI", "QUERY_
 _STDOUT = struct.Struct(">IHxx")
 _STDOUT_START = int.from_bytes(records.encode_record(records.STDOUT, 1)[:4], "big")
 _ANSWER_END = records.encode_answer(1, b"")
-
-
-class Fallback(Protocol):
-    """Who goes on with what is unusual (`quick.QuickWay`)."""
-
-    def go_on_slowly(self, fd: int, head_only: bool, label: int, request: Any) -> Response:
-        """Begin the ordinary way of the request that runs."""
-
-    def end_slowly(self, response: Response, body: Any, error: BaseException | None) -> object:
-        """End it."""
-
-    def send_rest(self, fd: int, data: bytes) -> bool:
-        """Send what a connection did not take at once; False when nobody takes it."""
-
-    def end_chunks(
-        self,
-        response: Response,
-        body: Any,
-        first: tuple[Any, ...],
-        chunks: Iterator[Any],
-        error: BaseException | None,
-        alive: bool,
-    ) -> object:
-        """End it, of which chunks were taken."""
-
-    def log(self, began: Began, environ: dict[str, Any], status: int, head: bytes, size: int, complete: bool) -> None:
-        """Write a line of the access log."""
+_NO_CHUNKS = (list, tuple, bytes, str, FileWrapper)
 
 
 _NONE: tuple[int, int, Any] = -1, 0, None  # no request
@@ -77,45 +51,23 @@ _END: Any = object()  # where there is no further chunk
 class Requests:
     """Answers requests of one driver that runs in the main thread, one after the other."""
 
-    def __init__(
-        self,
-        driver: Fallback,
-        base: dict[str, Any],
-        hosts: dict[str, Any],
-        known: Callable[[dict[str, Any]], Any],
-        begin: Callable[..., None],
-        end: Callable[..., None],
-        interruption: Interruption,
-        line: Any,
-        request_path: Callable[..., Any],
-        mount: Callable[..., Any],
-        whole_body: Callable[[bytes], Any],
-        file_wrapper: type,
-        limits: tuple[int, int, int],
-        max_body: int,
-        queue_timeout: float,
-        access: AccessLog | None,
-    ) -> None:
-        """See `quick.QuickWay`, which makes all these."""
-        self._driver = driver
-        self._base = base
-        self._own = len(base)
-        self._hosts = hosts
-        self._known = known
-        self._begin = begin
-        self._end = end
-        self._interruption = interruption
-        self._line = line
-        self._request_path = request_path
-        self._mount = mount
-        self._whole_body = whole_body
-        self._no_chunks = (list, tuple, bytes, str, file_wrapper)
-        self._params_size, self._params_count, _ = limits  # names are shorter than any limit
+    def __init__(self, wiring: Wiring) -> None:
+        self._fallback = wiring.fallback
+        self._base = wiring.base
+        self._own = len(wiring.base)
+        self._hosts = wiring.hosts
+        self._known = wiring.known
+        self._begin = wiring.begin
+        self._end = wiring.end
+        self._interruption = wiring.interruption
+        self._line = wiring.line
+        self._params_size = wiring.limits.params_size  # names are shorter than any limit
+        self._params_count = wiring.limits.params_count
+        self._max_body = wiring.max_body
+        self._queue_timeout = wiring.queue_timeout
+        self._access = wiring.access
         self._pair = KnownPairs(USUAL).__getitem__
-        self._max_body = max_body
-        self._queue_timeout = queue_timeout
-        self._access = access
-        self._later: Any = Later(self, interruption)
+        self._later: Any = Later(self, wiring.interruption)
         self._response: Response | None = None  # to the request that runs
         self._running = _NONE  # its connection, label, and what `go_on_slowly` takes
         self._begun = False  # a part of the answer is on its way
@@ -187,11 +139,11 @@ class Requests:
         elif length is not None and length != str(len(body)):
             return False
         if body:
-            environ["wsgi.input"] = self._whole_body(body)
+            environ["wsgi.input"] = RequestBody.whole(body)
         path, script = get("PATH_INFO"), get("SCRIPT_NAME")
         if script or not path or path[0] != "/":
-            path, prefix = self._request_path(environ)
-            self._mount(environ, path, prefix)
+            path, prefix = request_path(environ)
+            mount(environ, path, prefix)
         elif script is None:
             environ["SCRIPT_NAME"] = ""
         return "%" not in path  # it may be malformed
@@ -256,7 +208,7 @@ class Requests:
         self._running = _NONE
         self._end(label, status, waited)
         if began is not None:
-            self._driver.log(began, environ, status, lines, size, alive)
+            self._fallback.log(began, environ, status, lines, size, alive)
         return alive and keep_conn
 
     def _send_chunks(self, sock: socket.SocketType, head: Head, body: Any) -> Any:
@@ -265,7 +217,7 @@ class Requests:
         """
         response, interruption, before = self._response, self._interruption, len(head.lines) + 2
         assert response is not None
-        if body is None or isinstance(body, self._no_chunks):
+        if body is None or isinstance(body, _NO_CHUNKS):
             return self._end_slowly(body, None)
         error: BaseException | None = None
         alive, first, chunks = True, _END, iter(())
@@ -292,7 +244,7 @@ class Requests:
             interruption.allowed = False
             error = _without_frames(caught)
         response = self.hand_over()
-        done = self._driver.end_chunks(response, body, () if first is _END else (first,), chunks, error, alive)
+        done = self._fallback.end_chunks(response, body, () if first is _END else (first,), chunks, error, alive)
         self._response, self._running, self._begun = None, _NONE, False
         return done
 
@@ -304,7 +256,7 @@ class Requests:
             sent = 0
         except OSError:
             return False
-        return sent == len(answer) or self._driver.send_rest(sock.fileno(), answer[sent:])
+        return sent == len(answer) or self._fallback.send_rest(sock.fileno(), answer[sent:])
 
     def hand_over(self) -> Response:
         """Let a conversation have the answer to the request that runs, as far as it is, from here on."""
@@ -312,7 +264,7 @@ class Requests:
         assert response is not None
         if response.exchange is self._later:
             fd, label, request = self._running
-            exchange: Any = self._driver.go_on_slowly(fd, response.head_only, label, request).exchange
+            exchange: Any = self._fallback.go_on_slowly(fd, response.head_only, label, request).exchange
             exchange.begun = self._begun
             response.exchange = exchange
             for text in self.printed:
@@ -326,7 +278,7 @@ class Requests:
             error = None  # interrupted when the application had returned already: `Response` looks for that
         elif error is not None:
             error = _without_frames(error)
-        done = self._driver.end_slowly(response, body, error)
+        done = self._fallback.end_slowly(response, body, error)
         self._response, self._running = None, _NONE
         return done
 

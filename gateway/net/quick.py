@@ -15,23 +15,20 @@ from typing import Any, Protocol
 
 from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher
-from gateway.app.environ import mount, request_path
 from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption
-from gateway.app.wsgi import FileWrapper, Raised, Response, RestOfBody
+from gateway.app.wsgi import Raised, Response, RestOfBody
 from gateway.net.accesslog import AccessLog, Began
 from gateway.net.conversation import Board, Conversation
 from gateway.net.mover import Mover
 from gateway.net.stream import Stream
-from gateway.protocol.events import Limits
+from gateway.net.wiring import Wiring
 
 try:
     importlib.import_module("gateway.protocol.twin")  # which refuses interpreters for which nothing in C is built
     from gateway.net._quick import Quick
 except ImportError:  # not built for this interpreter, or not wanted
     from gateway.net.purequick import Quick  # type: ignore[assignment]
-
-_LIMITS = Limits()
 
 ENDED, STALE = ..., NotImplemented
 NO_LOOK = -1  # where nobody needs to be asked whether the front-end is still there
@@ -87,27 +84,25 @@ class QuickWay:
         self._access = access
         self._conversation: Conversation | None = None
         self._request: _Request | None = None
+        router = dispatcher.router
         quick = Quick(
-            self,
-            dispatcher.base | {"wsgi.input": RequestBody.whole()},
-            dispatcher.router.hosts,
-            dispatcher.router.known,
-            board.begin,
-            board.end,
-            board.accepted,
-            board.should_share,
-            mover,
-            interruption,
-            dispatcher.errors.shared,
-            request_path,
-            mount,
-            RequestBody.whole,
-            FileWrapper,
-            (_LIMITS.params_size, _LIMITS.params_count, _LIMITS.name_size),
-            dispatcher.router.max_body,
-            queue_timeout,
-            access,
-            tuple(listeners),
+            Wiring(
+                fallback=self,
+                interruption=interruption,
+                mover=mover,
+                access=access,
+                listeners=tuple(listeners),
+                queue_timeout=queue_timeout,
+                base=dispatcher.base | {"wsgi.input": RequestBody.whole()},
+                hosts=router.hosts,
+                known=router.known,
+                max_body=router.max_body,
+                line=dispatcher.errors.shared,
+                begin=board.begin,
+                end=board.end,
+                accepted=board.accepted,
+                should_share=board.should_share,
+            )
         )
         dispatcher.errors.exchange = quick
         self._has_queue_timeout = queue_timeout > 0

@@ -18,6 +18,7 @@ TESTS = (
     "tests/net/test_quick.py",
     "tests/net/test_quick_bodies.py",
     "tests/net/test_quick_log.py",
+    "tests/net/test_wiring.py",
     "tests/process/test_scoreboard.py",
 )
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
