@@ -61,24 +61,24 @@ class Driver:
         interruption: Interruption | None = None,
         quick: QuickMaker | None = None,
     ) -> None:
-        """`quick` makes the quick way of requests, for a driver that runs in the main thread."""
-        self._acceptor = Acceptor(listeners, allowed)
+        """`quick` makes the quick way of requests (`quick.OrdinaryWay`), for a driver that runs in the main thread."""
+        self.acceptor = Acceptor(listeners, allowed)
         self._control = control
         self._new_connection = new_connection
         self._handler = handler
         self._timeouts = timeouts
-        self._board = board
-        self._gate = gate
-        self._interruption = interruption = interruption or Interruption()
+        self.board = board
+        self.gate = gate
+        self.interruption = interruption = interruption or Interruption()
         self._converse = functools.partial(Conversation, timeouts=timeouts, board=board, interruption=interruption)
-        self._access = access
+        self.access = access
         self._peers = Peers(kept)
         self._leaving = False
         self._seen = False  # the event that is being handled has just come, and told of no hang-up
         self._busy: Peer | None = None  # whose request runs
         self._running: _Request | None = None  # that the application has; when it began, for how long it had waited
-        self._mover = Mover.create(self._hand_on_idle) if kept is not None else None
-        self._quick = quick(self, self._acceptor.on_unix_sockets, self._mover) if quick is not None else None
+        self.mover = Mover.create(self._hand_on_idle) if kept is not None else None
+        self._quick = quick(self) if quick is not None else None
         self._peers.quick = self._quick
         self._now = time.monotonic()  # when it was last asked for
 
@@ -91,7 +91,7 @@ class Driver:
                 if peer is not None:
                     self._seen &= what == _READABLE
                     self._serve(peer)
-                elif fd in self._acceptor:
+                elif fd in self.acceptor:
                     self._accept(fd)
                 elif fd == self._control.fileno():
                     self._obey()
@@ -115,7 +115,7 @@ class Driver:
             self._go_on_with(*found)
             return ()
         if len(found) > 1:
-            self._peers.share(found, self._board)
+            self._peers.share(found, self.board)
         return found
 
     def _go_on_with(self, fd: int, outcome: Outcome) -> None:
@@ -130,9 +130,9 @@ class Driver:
 
     def watch(self) -> None:
         """Begin to be woken for what comes, in this process: from here on the worker counts as ready."""
-        self._epoll = self._acceptor.epoll = self._peers.epoll = select.epoll()
+        self._epoll = self.acceptor.epoll = self._peers.epoll = select.epoll()
         self._epoll.register(self._control.fileno(), select.EPOLLIN)
-        self._acceptor.watch()
+        self.acceptor.watch()
         if self._peers.kept is not None:
             self._epoll.register(self._peers.kept.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
 
@@ -140,21 +140,21 @@ class Driver:
         """Take one connection; False when there was none for this worker."""
         self._seen = False
         try:
-            accepted = self._acceptor.accept(listener)
+            accepted = self.acceptor.accept(listener)
         except OSError as error:
             self._rest(error)
             return False
-        stale = self._board.accepted()
-        stream = self._acceptor.admit(*accepted)
+        stale = self.board.accepted()
+        stream = self.acceptor.admit(*accepted)
         if stream is not None:
             self._serve(self._welcome(stream, self._timeouts.head, stale=stale), new=True)
         return True
 
     def _rest(self, error: OSError) -> None:
         """Nothing was accepted; look again in a moment where it was for want of descriptors or memory."""
-        self._acceptor.rest(error)
-        if self._acceptor.resumes:
-            self._peers.expiry = min(self._peers.expiry, self._acceptor.resumes)
+        self.acceptor.rest(error)
+        if self.acceptor.resumes:
+            self._peers.expiry = min(self._peers.expiry, self.acceptor.resumes)
 
     def _adopt(self, kept: KeptQueue) -> None:
         """Take over a connection that another worker has handed on."""
@@ -191,7 +191,7 @@ class Driver:
         if len(self._peers.fresh) > (stream.fd in self._peers.fresh) and (not new or stream.has_come()):
             self._peers.hand_on_fresh(peer)
         look = NO_LOOK if self._seen and not stream.is_tcp else stream.hang_up_events
-        if self._mover is None or len(self._peers) == 1:
+        if self.mover is None or len(self._peers) == 1:
             outcome = self._quick.serve(stream.socket, stream.is_local, look)
         else:
             outcome = self._watched(peer, self._quick.serve, stream.socket, stream.is_local, look)
@@ -240,15 +240,15 @@ class Driver:
         """Run one request to the end of its answer."""
         if self._peers.fresh:
             self._peers.hand_on_fresh()
-        began = self._access.begin() if self._access is not None else None
+        began = self.access.begin() if self.access is not None else None
         conversation = self._converse(peer.stream, peer.connection, head.id, rest)
         if isinstance(head, RequestHead):
             peer.discarding = False
-            waited = self._gate.waited(peer.stream, head.params)
+            waited = self.gate.waited(peer.stream, head.params)
             self._running = request = peer, head.params, conversation, began, waited
             seen, self._seen = self._seen and not peer.stream.is_tcp, False
             stale, peer.stale = peer.stale, False
-            result = self._gate.turn_away(head, conversation, peer.stream, waited, self._board, seen=seen, stale=stale)
+            result = self.gate.turn_away(head, conversation, peer.stream, waited, self.board, seen=seen, stale=stale)
             if result is None:
                 result = self._watched(peer, self._handler.handle, head, conversation)
             self._end(request, result, keep=head.keep_conn)
@@ -259,19 +259,19 @@ class Driver:
     def _watched(self, peer: Peer | None, call: Callable[..., T], *arguments: Any) -> T:
         """Let the application answer, and none but `peer` wait for that."""
         self._busy = peer
-        if self._mover is None or len(self._peers) < 1 + (peer is not None):
+        if self.mover is None or len(self._peers) < 1 + (peer is not None):
             return call(*arguments)
-        self._mover.begin(arguments)
+        self.mover.begin(arguments)
         try:
             return call(*arguments)
         finally:
-            self._mover.end()
+            self.mover.end()
 
     def go_on(self) -> None:
         """Serve on in place of another thread, whose application does not return: its request gets 504, or is cut."""
         assert self._running is not None
-        if self._mover is not None:
-            self._mover.end()
+        if self.mover is not None:
+            self.mover.end()
         peer, params, conversation, began, waited = self._running
         conversation = conversation.take_over()
         result = Result(504, complete=False)
@@ -285,14 +285,14 @@ class Driver:
         peer, params, conversation, began, waited = request
         self._running = None
         alive = conversation.finish() if result.complete else conversation.fail()
-        self._board.end(conversation.label, result.status, waited)
-        if self._access is not None and began is not None:
-            self._access.write(began, params, result, complete=result.complete and alive)
+        self.board.end(conversation.label, result.status, waited)
+        if self.access is not None and began is not None:
+            self.access.write(began, params, result, complete=result.complete and alive)
         if alive:
             self._after_answer(peer, keep and not peer.connection.closing)
         else:
             self._peers.close(peer)
-        raised, self._interruption.raised = self._interruption.raised, None
+        raised, self.interruption.raised = self.interruption.raised, None
         if raised is not None and not self._leaving:
             self._leave(handing_on=True)  # what the application was in the middle of may have stayed half done
 
@@ -310,8 +310,8 @@ class Driver:
 
     def end(self, conversation: Conversation, params: dict[str, Any], result: Result, **rest: Any) -> None:
         """See `quick.OrdinaryWay`."""
-        if self._mover is not None:
-            self._mover.end()
+        if self.mover is not None:
+            self.mover.end()
         assert self._busy is not None
         self._end((self._busy, params, conversation, rest["began"], rest["waited"]), result, keep=rest["keep"])
 
@@ -343,7 +343,7 @@ class Driver:
         if not self._leaving:
             if not peer.kept:
                 peer.kept = True
-                self._acceptor.step_back()  # those without connections come first
+                self.acceptor.step_back()  # those without connections come first
             peer.deadline = time.monotonic() + self._timeouts.keepalive
             self._peers.wait_for(peer)
             if peer.quick:
@@ -355,7 +355,7 @@ class Driver:
 
     def _look_at_the_clock(self) -> None:
         """Do what is due."""
-        now, acceptor = self._now, self._acceptor
+        now, acceptor = self._now, self.acceptor
         if acceptor.resumes and now >= acceptor.resumes:
             acceptor.resumes = 0.0
             acceptor.watch()
@@ -379,7 +379,7 @@ class Driver:
     def _leave(self, *, handing_on: bool) -> None:
         """Take no new connections; hand on, or close, those that are between two requests."""
         self._epoll.unregister(self._control.fileno())
-        self._acceptor.forget()
+        self.acceptor.forget()
         if self._peers.kept is not None:
             self._epoll.unregister(self._peers.kept.fileno())
         self._leaving = True
@@ -391,7 +391,7 @@ class Driver:
         if kept is not None:
             for _ in range(1 if handing_on else kept.waiting()):
                 self._adopt(kept)
-        for listener in self._acceptor.descriptors:
+        for listener in self.acceptor.descriptors:
             for _ in range(1 if handing_on else _LAST_ACCEPTS):
                 if not self._accept(listener):
                     break

@@ -27,7 +27,7 @@ class Gate:
 
     def __init__(self, queue_timeout: float = 0.0, protocol: str = "fastcgi") -> None:
         """`queue_timeout` in seconds, 0 for none."""
-        self._queue_timeout = queue_timeout
+        self.queue_timeout = queue_timeout
         # FastCGI needs no end of the stream to end a body; of SCGI it is a usual thing.
         self._half_close_is_leaving = protocol == "fastcgi"
         self._poll = select.poll()
@@ -42,7 +42,7 @@ class Gate:
                 return max(0.0, time.time() - float(stamp))
             except ValueError:
                 return None
-        return _since_last_bytes(stream.socket) if self._queue_timeout and stream.is_tcp else None
+        return _since_last_bytes(stream.socket) if self.queue_timeout and stream.is_tcp else None
 
     def turn_away(
         self,
@@ -70,7 +70,7 @@ class Gate:
 
     def is_too_old(self, waited: float | None) -> bool:
         """Say whether that is longer than `queue_timeout`."""
-        return waited is not None and 0 < self._queue_timeout < waited
+        return waited is not None and 0 < self.queue_timeout < waited
 
     def has_left(self, stream: Stream, *, body_ended: bool) -> bool:
         """Say whether the front-end has closed the connection, as it does when its client leaves.

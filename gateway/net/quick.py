@@ -9,8 +9,7 @@ through: what the quick way does not do itself it leaves to them.
 from __future__ import annotations
 
 import importlib
-import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from gateway.app.body import RequestBody
@@ -18,8 +17,10 @@ from gateway.app.dispatch import Dispatcher
 from gateway.app.exchange import Result
 from gateway.app.interruption import Interruption
 from gateway.app.wsgi import Raised, Response, RestOfBody
+from gateway.net.acceptor import Acceptor
 from gateway.net.accesslog import AccessLog, Began
 from gateway.net.conversation import Board, Conversation
+from gateway.net.gate import Gate
 from gateway.net.mover import Mover
 from gateway.net.stream import Stream
 from gateway.net.wiring import Wiring
@@ -45,6 +46,13 @@ _Request = tuple[dict[str, Any], bool, float | None, Began | None]
 class OrdinaryWay(Protocol):
     """What the quick way needs of its driver (`blocking.Driver`)."""
 
+    acceptor: Acceptor
+    board: Board
+    gate: Gate
+    interruption: Interruption
+    access: AccessLog | None
+    mover: Mover | None
+
     def converse(self, fd: int, keep_conn: bool) -> Conversation:
         """Take over a request of a connection, of which all has been read."""
 
@@ -67,32 +75,22 @@ class OrdinaryWay(Protocol):
 class QuickWay:
     """Serves connections of one driver that runs in the main thread."""
 
-    def __init__(
-        self,
-        driver: OrdinaryWay,
-        dispatcher: Dispatcher,
-        board: Board,
-        interruption: Interruption,
-        access: AccessLog | None,
-        queue_timeout: float,
-        listeners: Sequence[socket.socket],
-        mover: Mover | None,
-    ) -> None:
-        """`queue_timeout` in seconds, 0 for none; `listeners` those on Unix sockets."""
+    def __init__(self, driver: OrdinaryWay, dispatcher: Dispatcher) -> None:
         self._driver = driver
         self._dispatcher = dispatcher
-        self._access = access
+        self._access = driver.access
+        self._has_queue_timeout = driver.gate.queue_timeout > 0
         self._conversation: Conversation | None = None
         self._request: _Request | None = None
-        router = dispatcher.router
+        board, router = driver.board, dispatcher.router
         quick = Quick(
             Wiring(
                 fallback=self,
-                interruption=interruption,
-                mover=mover,
-                access=access,
-                listeners=tuple(listeners),
-                queue_timeout=queue_timeout,
+                interruption=driver.interruption,
+                mover=driver.mover,
+                access=driver.access,
+                listeners=driver.acceptor.on_unix_sockets,
+                queue_timeout=driver.gate.queue_timeout,
                 base=dispatcher.base | {"wsgi.input": RequestBody.whole()},
                 hosts=router.hosts,
                 known=router.known,
@@ -105,7 +103,6 @@ class QuickWay:
             )
         )
         dispatcher.errors.exchange = quick
-        self._has_queue_timeout = queue_timeout > 0
         self.serve = quick.serve
         self.wait = quick.wait
         self.mark = quick.mark
@@ -117,21 +114,13 @@ class QuickWay:
         return not (stream.is_tcp and self._has_queue_timeout)
 
     @staticmethod
-    def maker(
-        dispatcher: Dispatcher,
-        board: Board,
-        interruption: Interruption,
-        access: AccessLog | None,
-        queue_timeout: float,
-    ) -> QuickMaker | None:
+    def maker(dispatcher: Dispatcher) -> QuickMaker | None:
         """What gives a driver its quick way; None where there is none, as bindings are compared with the port of the
         Host header.
         """
         if dispatcher.router.port_from != "server":
             return None
-        return lambda driver, listeners, mover: QuickWay(
-            driver, dispatcher, board, interruption, access, queue_timeout, listeners, mover
-        )
+        return lambda driver: QuickWay(driver, dispatcher)
 
     # -- called by `Quick` ---------------------------------------------------------------------------------------------
 
@@ -186,4 +175,4 @@ class QuickWay:
         self._access.write(began, environ, Result(status, True, head, size), complete=complete)
 
 
-QuickMaker = Callable[[OrdinaryWay, Sequence[socket.socket], Mover | None], QuickWay]
+QuickMaker = Callable[[OrdinaryWay], QuickWay]

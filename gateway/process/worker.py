@@ -211,10 +211,9 @@ def driver_factory(
     """What makes the driver of each thread: all of them have the same listeners, kept queue and access log."""
 
     def make(control: Control, board: Board, handler: Handler, interruption: Interruption | None = None) -> Driver:
-        interruption = interruption or Interruption()
         quick = None
         if handler is dispatcher and pool.protocol == "fastcgi":
-            quick = QuickWay.maker(dispatcher, board, interruption, access, pool.queue_timeout)
+            quick = QuickWay.maker(dispatcher)
         return Driver(
             listeners,
             control,

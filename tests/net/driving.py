@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
-from gateway.app.interruption import Interruption
 from gateway.net import quick
 from gateway.net.acceptor import IpAddress
 from gateway.net.accesslog import AccessLog
@@ -110,8 +109,6 @@ class Running:
         dispatcher = Dispatcher(
             [(Binding(), site)], errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body
         )
-        interruption = Interruption()
-        quickly = QuickWay.maker(dispatcher, self.board, interruption, access, queue_timeout)
         engine = FastCGIConnection if protocol == "fastcgi" else SCGIConnection
         self._theirs = theirs
         self._driver = Driver(
@@ -125,8 +122,7 @@ class Running:
             kept=kept,
             access=access,
             allowed=allowed,
-            interruption=interruption,
-            quick=quickly if protocol == "fastcgi" else None,
+            quick=QuickWay.maker(dispatcher) if protocol == "fastcgi" else None,
         )
         self._driver.watch()
         self.thread = threading.Thread(target=self._driver.run, daemon=True)

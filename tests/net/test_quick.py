@@ -526,7 +526,7 @@ def test_an_answer_that_the_front_end_is_slow_to_take(quick_type: type) -> None:
 def test_a_driver_leaves_after_a_request_that_was_ended(tmp_path: Path, quick_type: type) -> None:
     def application(environ: Environ, start_response: Start) -> list[bytes]:
         if environ["PATH_INFO"] == "/long":
-            running._driver._interruption.interrupt()
+            running._driver.interruption.interrupt()
         start_response("200 OK", PLAIN)
         return [b"done"]
 
