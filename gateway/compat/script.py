@@ -24,8 +24,8 @@ from gateway.record import replace
 from gateway.settings import ConfigError, Pool, Settings
 
 _BEFORE_THE_SCRIPT = {  # settings of what the process is when it imports the application
-    "user", "group", "env", "umask", "chdir", "app_dir", "process_priority", "process_scheduling",
-    "process_dumpable", "rlimit_files", "rlimit_core", "rlimits",
+    "user", "group", "env", "umask", "chdir", "app_dir", "process_priority", "process_dumpable", "rlimit_files",
+    "rlimit_core", "rlimits",
 }  # fmt: skip
 
 

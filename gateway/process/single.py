@@ -46,7 +46,6 @@ def settle_in(pool: Pool) -> None:
     """Do what a master does for its zygotes: limits, user, environment, directory. Raises ConfigError and OSError."""
     directory = working_directory(pool)
     bound(pool)
-    schedule(pool)
     if identity := pool_identity(pool):
         become(identity)
     os.environ.update(pool.env)
@@ -93,6 +92,7 @@ def serve_until_stopped(
     `on_start` is given what stops it as well: the only way where this is not the main thread, which alone has signals.
     Raises ListenError, and SystemExit (111) where `on_worker_start` fails.
     """
+    schedule(pool)
     if pool.on_worker_start and not _start_hook(pool.on_worker_start):
         sys.exit(_EXIT_TRY_AGAIN)
     occupy_standard_descriptors()

@@ -76,6 +76,17 @@ def test_a_stop_signal_ends_it_well(path: Path) -> None:
         assert front.read() == b""
 
 
+@pytest.mark.parametrize("start", [lambda path: spawned(path), lambda path: served(path, path.parent)])
+def test_it_does_not_interrupt_who_sends_it_a_request(
+    path: Path, start: Callable[[Path], contextlib.AbstractContextManager[subprocess.Popen[bytes]]]
+) -> None:
+    """A start script's as well as that of `gateway serve`."""
+    with start(path) as process, Front(path) as front:
+        assert front.ask(keep=True).complete
+        policy = os.sched_getscheduler(process.pid)
+    assert policy == os.SCHED_BATCH
+
+
 def test_a_running_request_finishes_and_repeated_signals_change_nothing(path: Path) -> None:
     with spawned(path) as process, Front(path) as front:
         front.send(whole(QUERY_STRING="wait"))
