@@ -4,6 +4,7 @@ processors.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 
@@ -39,11 +40,14 @@ def schedule(pool: Pool) -> None:
     A front-end that opens a connection wakes a worker that can do nothing before it has the request. As SCHED_OTHER the
     worker takes the processor from the front-end for that; as SCHED_BATCH it has its turn when the front-end waits.
     """
-    if pool.process_scheduling != "batch" or os.sched_getscheduler(0) != os.SCHED_OTHER:
-        return  # whoever has given gateway another policy has wanted that one
+    if pool.process_scheduling != "batch":
+        return
     try:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:  # whoever has given gateway another policy has wanted that one
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     except OSError as error:  # by a sandbox: requests cost more then, which is no reason to serve none
+        if error.errno == errno.ENOSYS:
+            return  # musl has neither function, which nobody can remedy
         remedy = 'allow sched_setscheduler, or write process_scheduling = "inherit"'
         log.line(f"process_scheduling: batch cannot be set: {error.strerror}; {remedy}", log.Level.WARNING)
 

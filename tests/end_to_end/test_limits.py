@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
 import resource
 import shutil
 import subprocess
@@ -89,26 +91,40 @@ def test_what_gateway_was_given_is_not_changed(settings: Settings) -> None:
         assert ask(settings)["policy"] == os.SCHED_IDLE
 
 
-# A filter of secure computing, as systemd's SystemCallFilter makes it: the system call is EPERM.
-WITHOUT_SCHEDULING = """
+# A filter of secure computing, as systemd's SystemCallFilter makes it: system calls of these numbers have this error.
+REFUSING = """
 import ctypes, os, platform, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
-call = {"x86_64": 144, "aarch64": 119}[platform.machine()]  # sched_setscheduler
+error, *calls = map(int, sys.argv[1].split(","))
 code = b"".join(struct.pack("=HBBI", *step) for step in [
-    (0x20, 0, 0, 0), (0x15, 0, 1, call), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000),
+    (0x20, 0, 0, 0), *((0x15, len(calls) - i, 0, call) for i, call in enumerate(calls)),
+    (0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, 0x50000 + error),
 ])
 steps = ctypes.create_string_buffer(code)
 program = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(steps)))
 assert libc.prctl(38, 1, 0, 0, 0) == 0          # PR_SET_NO_NEW_PRIVS
 assert libc.prctl(22, 2, program, 0, 0) == 0    # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
-os.execvp(sys.argv[1], sys.argv[1:])
+os.execvp(sys.argv[2], sys.argv[2:])
 """
+SET, GET = {"x86_64": (144, 145), "aarch64": (119, 120)}[platform.machine()]  # sched_setscheduler, sched_getscheduler
+
+
+def refusing(error: int, *calls: int) -> list[str]:
+    return [sys.executable, "-c", REFUSING, ",".join(map(str, (error, *calls)))]
 
 
 def test_a_sandbox_that_forbids_it_costs_a_warning(settings: Settings) -> None:
-    with serving(settings, wrapper=[sys.executable, "-c", WITHOUT_SCHEDULING]) as master:
+    with serving(settings, wrapper=refusing(errno.EPERM, SET)) as master:
         assert ask(settings)["policy"] == os.sched_getscheduler(master.pid)
         wait_until(lambda: "process_scheduling: batch cannot be set: Operation not permitted; allow" in master.said)
+
+
+def test_a_c_library_that_has_no_scheduling_policies_costs_nothing(settings: Settings) -> None:
+    """As musl: its sched_setscheduler and sched_getscheduler are always ENOSYS."""
+    (settings.place / "bound.py").write_text(BOUND.replace("os.sched_getscheduler(0)", "None"))
+    with serving(settings, wrapper=refusing(errno.ENOSYS, SET, GET)) as master:
+        assert ask(settings)["policy"] is None
+        assert "process_scheduling" not in master.said
 
 
 def adjustment(pid: int) -> int:
