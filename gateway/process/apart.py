@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from gateway.process import signals
 from gateway.process.prctl import die_with
 
 Outcome = dict[str, Any] | int  # of the work; a number where it gave none, see `Apart.outcome`
 _AT_ONCE = 65_536  # bytes
 _FAILED = 101
+# For the others that a master acts on, and `systemctl kill` sends to all its processes, its handlers do nothing here.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 class Apart:
@@ -28,7 +29,12 @@ class Apart:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         reading, writing = os.pipe()
         parent = os.getpid()
-        self.pid = os.fork()
+        try:
+            self.pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
         if not self.pid:
             os.close(reading)
             _be_child(work, patience, parent, writing)
@@ -78,7 +84,7 @@ def _be_child(work: Callable[[], Outcome], patience: float, parent: int, writing
     try:
         die_with(parent)
         signal.set_wakeup_fd(-1)
-        for number in signals.CAUGHT:
+        for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, patience)
         given = work()

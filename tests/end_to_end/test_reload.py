@@ -116,7 +116,7 @@ def test_signals_that_come_while_settings_are_read_are_one_more_reload(place: Pa
         writing = wait_until(lambda: _opened(settings.file), 20)
         (reader,) = set(children(master.pid)) - others
         for _ in range(5):
-            master.signal(signal.SIGHUP)
+            os.killpg(master.pid, signal.SIGHUP)  # all of them, as `systemctl kill` does
             wait_until(lambda: not _is_pending(master.pid, signal.SIGHUP))
         os.kill(worker["pid"], signal.SIGKILL)
         wait_until(lambda: [each for each in master.workers("idle") if each["pid"] != worker["pid"]], 10)

@@ -10,7 +10,8 @@ import pytest
 SCRIPT = """
 import os, signal, sys
 from gateway.process.apart import Apart
-signal.signal(signal.SIGUSR1, lambda *_: None)
+for number in (signal.SIGUSR1, signal.SIGQUIT):
+    signal.signal(number, lambda *_: None)
 def work():
     %s
 print(repr(Apart(work).result()), os.getpid())
@@ -37,10 +38,32 @@ def test_what_is_raised_there_is_shown() -> None:
     assert said.endswith("LookupError: no such thing\n")
 
 
-@pytest.mark.parametrize(("number", "code"), [("SIGKILL", "-9"), ("SIGUSR1", "-10"), ("SIGINT", "-2")])
+@pytest.mark.parametrize(("number", "code"), [("SIGKILL", "-9"), ("SIGQUIT", "-3"), ("SIGINT", "-2")])
 def test_one_that_is_killed_gives_its_signal(number: str, code: str) -> None:
     """And a child says nothing of Ctrl-C at a terminal, which its parent has as well."""
     assert outcome(f"os.kill(os.getpid(), signal.{number}); signal.pause()") == (code, "")
+
+
+def test_a_signal_for_the_parent_to_act_on_does_not_end_it() -> None:
+    assert outcome("os.kill(os.getpid(), signal.SIGUSR1); return {'a': 1}") == (repr({"a": 1}), "")
+
+
+def test_one_that_cannot_be_had_leaves_nothing_behind() -> None:
+    script = """
+import os, resource
+from gateway.process.apart import Apart
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+if not os.getuid():
+    os.setuid(65534)  # nothing limits root
+free = os.dup(0)
+os.close(free)
+try:
+    Apart(dict)
+except OSError as error:
+    print(error.strerror, os.dup(0) - free)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.stdout, done.stderr) == ("Resource temporarily unavailable 0\n", "")
 
 
 def test_what_one_has_said_that_is_killed_before_the_end_is_nothing() -> None:
