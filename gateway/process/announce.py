@@ -63,6 +63,15 @@ class Announcer:
         if not self._stopping:
             self._notifier.reloading()
 
+    def refused(self, reason: str, *, reloading: bool = False) -> None:
+        """A reload is over before it began: there are no settings for it. A service manager that has asked by a signal
+        (Type=notify-reload) would wait for it.
+        """
+        if self._started and not self._stopping:
+            self._notifier.reloading()
+            if not reloading:
+                self._notifier.ready(f"{self._summary()}; reload refused: {reason.partition(chr(10))[0]}")
+
     def stopping(self) -> None:
         """The master was told to stop."""
         if not self._stopping:

@@ -346,6 +346,7 @@ class Master:
             problems = [*problems, *changes.problems]
         except (ConfigError, ListenError, OSError) as error:
             log.lines(f"reload refused: {error}", log.Level.ERROR)
+            self._announcer.refused(str(error), reloading=self._reloads.loading)
             reply({"ok": False, "error": str(error)})
             return
         for problem in problems:

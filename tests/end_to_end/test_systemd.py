@@ -225,6 +225,20 @@ def test_a_reload_that_is_refused_ends_too(settings: Settings) -> None:
         assert ask(settings.socket) == "Hello\n"
 
 
+def test_settings_that_cannot_be_read_end_a_reload_too(settings: Settings) -> None:
+    """As with Type=notify-reload, which sends a signal and waits for the end."""
+    settings.open_gate("import")
+    with serving(settings) as systemd:
+        systemd.wait_for_states("READY=1")
+        settings.pool["max_childen"] = 3
+        settings.write()
+        systemd.program.signal(signal.SIGHUP)
+        systemd.wait_for_states("READY=1", "RELOADING=1", "READY=1")
+        said = systemd.listen()[-1]
+        assert said.startswith("READY=1\nSTATUS=serving main; reload refused: ")
+        assert said.endswith("pools.main.max_childen is unknown; did you mean max_children?")
+
+
 def test_an_upgrade_is_told_as_a_reload_and_keeps_what_systemd_gave(settings: Settings) -> None:
     settings.open_gate("import")
     settings.pool["listen"] = "systemd:shop"

@@ -108,6 +108,19 @@ def test_a_reload_lasts_until_its_last_outcome(manager: Manager, announcer: Anno
     assert manager.heard() == ["READY=1\nSTATUS=serving shop, blog; pool blog: cannot load blog"]
 
 
+def test_a_reload_without_settings_ends_with_the_one_that_is_under_way(manager: Manager, announcer: Announcer) -> None:
+    announcer.refused("nobody waits for a start's reload")
+    announcer.loaded("shop", "")
+    announcer.loaded("blog", "")
+    announcer.reloading()
+    manager.heard()
+    announcer.refused("gateway.toml: cannot be read", reloading=True)
+    assert manager.heard() == ["RELOADING=1"]
+    announcer.loaded("shop", "", reloading=True)
+    announcer.loaded("blog", "")
+    assert manager.heard() == ["READY=1\nSTATUS=serving shop, blog"]
+
+
 def test_all_pools_may_refuse_a_reload(manager: Manager, announcer: Announcer) -> None:
     announcer.loaded("shop", "")
     announcer.loaded("blog", "")
