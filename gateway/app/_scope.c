@@ -246,12 +246,12 @@ static PyObject *scope_of(const State *state, PyObject *base, PyObject *params, 
     return scope;
 }
 
-/* What is bound, borrowed; NULL where nothing is known. */
+/* What is bound, borrowed; NULL where nothing is known for every path. */
 static PyObject *site_of(PyObject *hosts, PyObject *const *found)
 {
     PyObject *ports = PyDict_GetItemWithError(hosts, found[HOST]);
     PyObject *site = ports == NULL ? NULL : PyDict_GetItemWithError(ports, found[PORT]);
-    return site == Py_None ? NULL : site;
+    return site != NULL && PyTuple_Check(site) ? site : NULL;
 }
 
 /* usual(params, hosts, max_body, base, known, header_of) -> (scope, site, size), or None for Python to look. */

@@ -36,13 +36,36 @@ class Site:
 
 
 class Known(NamedTuple):
-    """What is bound to a host and port for every path, and is not to be looked for again."""
+    """What is bound to a host, a port and a path; where it is the same for every path, not to be looked for again."""
 
     application: Application
     name: str
     label: int
     host: str  # in canonical form
     server_name: str  # for a request without SERVER_NAME
+
+
+class ByPath:
+    """What is bound to a host and port, each path to its own."""
+
+    __slots__ = ("_bindings", "_host", "_port", "_server_name")
+
+    def __init__(self, bindings: Bindings[Site], host: str, port: int, server_name: str) -> None:
+        self._bindings = bindings
+        self._host = host
+        self._port = port
+        self._server_name = server_name
+
+    def __call__(self, environ: dict[str, Any]) -> Known | None:
+        """Mount what is bound to the path of an environ that is complete; None where there is nothing that runs."""
+        path = environ["SCRIPT_NAME"] + environ["PATH_INFO"]
+        found = self._bindings.find(self._host, self._port, path)
+        if found is None or (application := found[0].application) is None:
+            return None
+        site, prefix = found
+        if prefix:
+            mount(environ, path, prefix)
+        return Known(application, site.name, site.label, self._host, self._server_name)
 
 
 class Router:
@@ -66,8 +89,8 @@ class Router:
         ValueError for bindings that cannot be.
         """
         self._bindings = Bindings(entries)
-        # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT; None where the path decides.
-        self.hosts: dict[str, dict[str, Known | None]] = {}
+        # For a quick way: what is known of hosts, by HTTP_HOST and SERVER_PORT.
+        self.hosts: dict[str, dict[str, Known | ByPath]] = {}
         self.notes_hosts = False
         self._authorizer = authorizer
         self._elsewhere = Bindings(
@@ -113,9 +136,9 @@ class Router:
         found = self._elsewhere.find(host, port, "")
         return "" if found is None else f" in this pool, but in {found[0]}: the front-end sends it to the wrong one"
 
-    def known(self, environ: dict[str, Any]) -> Known | None:
-        """For a quick way: what is bound to the host of a request that has HTTP_HOST and SERVER_PORT, if each path has
-        the same. It is in `hosts` from here on.
+    def known(self, environ: dict[str, Any]) -> Known | ByPath | None:
+        """For a quick way: what is bound to the host of a request that has HTTP_HOST and SERVER_PORT; None where these
+        are refused. It is in `hosts` from here on.
         """
         try:
             host, port = host_and_port(environ, self.port_from)
@@ -123,7 +146,7 @@ class Router:
             return None
         return self._note(environ, host, port)
 
-    def _note(self, environ: dict[str, Any], host: str, port: int) -> Known | None:
+    def _note(self, environ: dict[str, Any], host: str, port: int) -> Known | ByPath | None:
         """Let the quick way know what is bound to a host as it is written.
 
         What there is to be known is the clients' to choose, so it is forgotten before it becomes much.
@@ -131,10 +154,12 @@ class Router:
         text = environ.get("HTTP_HOST")
         if text is None:
             return None
-        known = None
+        known: Known | ByPath
         site = self._bindings.find_for_all_paths(host, port)
         if site is not None and site.application is not None:
             known = Known(site.application, site.name, site.label, host, server_name(environ))
+        else:
+            known = ByPath(self._bindings, host, port, server_name(environ))
         if len(self.hosts) >= _MOST_HOSTS:
             self.hosts.clear()
         ports = self.hosts.setdefault(text, {})

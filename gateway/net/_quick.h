@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
     int fd, keep_conn, head_only;
     Py_ssize_t body_at, body_size;
-    PyObject *environ, *site; /* `dispatch.Known`, borrowed */
+    PyObject *environ, *site; /* `routing.Known` */
     PyObject *waited;         /* seconds, or None */
     Began began;              /* where there is an access log */
 } Request;

@@ -29,15 +29,26 @@ static int find_body(const byte *data, Py_ssize_t size, const Shape *shape, Requ
     return size == end + HEADER_SIZE && memcmp(data + end, STDIN_END, HEADER_SIZE) == 0;
 }
 
-/* What is bound to the host. */
+/* What is bound to the host: a `routing.Known`, or a `routing.ByPath`. */
 static int find_site(Quick *self, const Params *params, Request *request)
 {
     PyObject *ports = PyDict_GetItemWithError(self->hosts, params->roles[HTTP_HOST]);
     PyObject *site = ports == NULL ? NULL : PyDict_GetItemWithError(ports, params->roles[SERVER_PORT]);
-    if (site == NULL && !PyErr_Occurred()) {
+    if (site == NULL && !PyErr_Occurred())
         site = PyObject_CallFunctionObjArgs(self->known, params->params, NULL);
-        Py_XDECREF(site); /* `hosts` has it, too */
-    }
+    else
+        Py_XINCREF(site);
+    request->site = site;
+    return site == NULL ? -1 : site != Py_None;
+}
+
+/* What is bound to the path, which is set by then. */
+static int find_by_path(const Params *params, Request *request)
+{
+    if (PyTuple_Check(request->site))
+        return 1;
+    PyObject *site = PyObject_CallFunctionObjArgs(request->site, params->params, NULL);
+    Py_DECREF(request->site);
     request->site = site;
     return site == NULL ? -1 : site != Py_None;
 }
@@ -119,9 +130,11 @@ static int complete_environ(Quick *self, const Params *params, Request *request,
         return done;
     if ((done = find_site(self, params, request)) != 1 || (done = set_scheme(names, params)) != 1)
         return done;
+    if ((done = set_path(self, params)) != 1 || (done = find_by_path(params, request)) != 1)
+        return done;
     if ((done = set_server_name(names, params, request->site)) != 1)
         return done;
-    if ((done = set_path(self, params)) != 1 || (done = check_content(names, params, request->body_size)) != 1)
+    if ((done = check_content(names, params, request->body_size)) != 1)
         return done;
     if (PyDict_SetItem(params->params, names->application, PyTuple_GetItem(request->site, 1)) < 0)
         return -1;
@@ -145,6 +158,7 @@ static int decode_request(Quick *self, Py_ssize_t size, int trusts_stamp, Reques
 static void clear_request(Request *request)
 {
     Py_XDECREF(request->environ);
+    Py_XDECREF(request->site);
     Py_XDECREF(request->waited);
 }
 

@@ -19,6 +19,7 @@ from typing import Any
 from gateway.app.answer import Head
 from gateway.app.body import RequestBody
 from gateway.app.environ import USUAL, mount, request_path
+from gateway.app.routing import Known
 from gateway.app.wsgi import FileWrapper, Response
 from gateway.net.deferred import Later, Over
 from gateway.net.wiring import Wiring
@@ -116,6 +117,8 @@ class Requests:
             or not self._complete(environ, body)
             or (events >= 0 and _has_left(sock, events))
         ):
+            return data
+        if site.__class__ is not Known and (site := site(environ)) is None:
             return data
         application, name, label, host, server_name = site
         if not environ.get("SERVER_NAME"):

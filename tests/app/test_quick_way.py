@@ -11,7 +11,7 @@ import pytest
 from gateway.app.body import RequestBody
 from gateway.app.dispatch import Dispatcher, Site
 from gateway.app.errors import ErrorStream
-from gateway.app.routing import Known
+from gateway.app.routing import ByPath, Known
 from gateway.app.wsgi import Raised, Response, RestOfBody
 from gateway.settings import Binding
 from tests.app.memory import NGINX, MemoryExchange, Served, answering
@@ -44,7 +44,7 @@ def test_a_host_is_known_after_its_first_request() -> None:
 def test_of_a_host_with_paths_it_is_known_that_they_decide(bindings: tuple[Binding, ...]) -> None:
     served = noting(*bindings)
     assert served.ask().status == 200
-    assert served.dispatcher.router.hosts == {NGINX["HTTP_HOST"]: {NGINX["SERVER_PORT"]: None}}
+    assert isinstance(served.dispatcher.router.hosts[NGINX["HTTP_HOST"]][NGINX["SERVER_PORT"]], ByPath)
 
 
 @pytest.mark.parametrize("bound", ["*", "*.example", "a.example"])
@@ -68,10 +68,9 @@ def test_a_request_without_host_and_an_application_that_is_not_there() -> None:
 
 def test_a_quick_way_can_ask_before_it_serves() -> None:
     router = noting(Binding(hostname="a.example")).dispatcher.router
-    for host, expected in (("a.example", "a.example"), ("b.example", None), ("a/b", None)):
-        known = router.known({"HTTP_HOST": host, "SERVER_PORT": "80"})
-        assert (known and known.host) == expected
-    assert [list(ports.values()) for ports in router.hosts.values()][1:] == [[None]]
+    found = [router.known({"HTTP_HOST": host, "SERVER_PORT": "80"}) for host in ("a.example", "b.example", "a/b")]
+    assert list(map(type, found)) == [Known, ByPath, type(None)]
+    assert [list(ports.values()) for ports in router.hosts.values()] == [[found[0]], [found[1]]]
 
 
 def test_what_is_known_is_bounded() -> None:

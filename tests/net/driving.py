@@ -101,14 +101,14 @@ class Running:
         idle: bool = False,
         queue_timeout: float = 0,
         access: AccessLog | None = None,
+        sites: Sequence[tuple[Binding, Site]] = (),
     ) -> None:
+        """`sites` are bound in the place of the application."""
         self.log: list[str] = []
         self.board = Board(stale=stale, idle=idle)
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        site = Site("it", application)
-        dispatcher = Dispatcher(
-            [(Binding(), site)], errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body
-        )
+        bound = sites or [(Binding(), Site("it", application))]
+        dispatcher = Dispatcher(bound, errors=ErrorStream(self.log.append), log=self.log.append, max_body=max_body)
         engine = FastCGIConnection if protocol == "fastcgi" else SCGIConnection
         self._theirs = theirs
         self._driver = Driver(

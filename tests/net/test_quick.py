@@ -313,6 +313,7 @@ class Side:
         path: Path,
         quick_type: type | None,
         application: Callable[[Environ, Start], Any] = application,
+        **options: Any,
     ) -> None:
         """`application` answers MARK as that of this module."""
         self.path = path
@@ -320,7 +321,7 @@ class Side:
         listener = stack.enter_context(listening(path))
         with pytest.MonkeyPatch.context() as patch:
             choose_way(patch, quick_type)
-            self.running = Running([listener], application, max_body=50_000)
+            self.running = Running([listener], application, max_body=50_000, **options)
         stack.callback(self.running.close)
 
     def ask(self, request: bytes) -> tuple[Answer, list[str], list[Any]]:
