@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
+import signal
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,15 +21,23 @@ from tests.end_to_end.browsing import fetch
 from tests.end_to_end.clients.asking import get, path, variables
 from tests.end_to_end.clients.features import Bench, Shown, feature
 from tests.end_to_end.clients.wire import Wire, wire
-from tests.end_to_end.running import Settings
+from tests.end_to_end.running import Program, Settings
 from tests.waiting import wait_until
 
 CLIENT = "HAProxy 2.6.12"
+SHARING = "    option get-values\n    option mpxs-conns\n"
 
 
 @contextlib.contextmanager
 def haproxy(bench: Bench, more: str = "", *, kind: str = "wsgi", keepalive: int = 0) -> Iterator[tuple[int, Wire]]:
     """What `gateway front haproxy` prints, with lines `more` in its fcgi-app."""
+    with process(bench, more, kind, keepalive) as (port, seen, _):
+        yield port, seen
+
+
+@contextlib.contextmanager
+def process(bench: Bench, more: str, kind: str, keepalive: int) -> Iterator[tuple[int, Wire, Program]]:
+    """The same, with the process."""
     with wire(bench.folder() / "wire.sock", bench.pool(kind).socket) as seen:
 
         def configure(place: Path, port: int) -> str:
@@ -36,8 +46,8 @@ def haproxy(bench: Bench, more: str = "", *, kind: str = "wsgi", keepalive: int 
             text = text.replace("global\n", "global\n    nbthread 1\n")  # each thread has connections of its own
             return text.replace("docroot /\n", f"docroot /\n{more}")
 
-        with bench.front("haproxy", configure) as (port, _):
-            yield port, seen
+        with bench.front("haproxy", configure) as (port, program):
+            yield port, seen, program
 
 
 @feature(CLIENT, "fcgi-app without `path-info`")
@@ -70,12 +80,12 @@ def kept(bench: Bench) -> Shown:
 
 @feature(CLIENT, "`option get-values`")
 def it_asks_first(bench: Bench) -> Shown:
-    with haproxy(bench, keepalive=4) as (port, seen):
+    with haproxy(bench, "    option get-values\n", keepalive=4) as (port, seen):
         fetch(port, "/hello")
         (conversation,) = seen.conversations
         assert conversation.records[0].name == "GET_VALUES"
         wsgi = bytes(conversation.answered)
-    with haproxy(bench, kind="asgi", keepalive=4) as (port, seen):
+    with haproxy(bench, "    option get-values\n", kind="asgi", keepalive=4) as (port, seen):
         fetch(port, "/hello")
         asgi = bytes(seen.conversations[0].answered)
     assert b"FCGI_MPXS_CONNS0" in wsgi
@@ -100,7 +110,7 @@ def at_once(port: int, settings: Settings, count: int, seen: Wire) -> int:
 
 @feature(CLIENT, "`option mpxs-conns` before a WSGI pool")
 def wsgi_does_not_multiplex(bench: Bench) -> Shown:
-    with haproxy(bench, keepalive=4) as (port, seen):
+    with haproxy(bench, SHARING, keepalive=4) as (port, seen):
         assert fetch(port, "/hello").text == "Hello\n"
         assert at_once(port, bench.pool(), 4, seen) == 4
     return Shown("4 requests at once", "HAProxy obeys: 4 connections with a request each; 200 four times")
@@ -108,10 +118,44 @@ def wsgi_does_not_multiplex(bench: Bench) -> Shown:
 
 @feature(CLIENT, "`option mpxs-conns` before an ASGI pool")
 def asgi_multiplexes(bench: Bench) -> Shown:
-    with haproxy(bench, kind="asgi", keepalive=4) as (port, seen):
+    with haproxy(bench, SHARING, kind="asgi", keepalive=4) as (port, seen):
         assert fetch(port, "/hello").text == "Hello\n"
         assert at_once(port, bench.pool("asgi"), 20, seen) == 1
     return Shown("20 requests at once", "all on one connection, running at the same time; 200 twenty times")
+
+
+def in_one_go(port: int, program: Program) -> list[tuple[int, int]]:
+    """Status, and bytes of the header `X-Long` that came, of 20 requests that HAProxy finds when it wakes."""
+    clients = [http.client.HTTPConnection("127.0.0.1", port, timeout=15) for _ in range(20)]
+    program.signal(signal.SIGSTOP)
+    for client in clients:
+        client.request("GET", "/scope", headers={"X-Long": "x" * 2_000})
+    program.signal(signal.SIGCONT)
+    found = []
+    for client in clients:
+        with contextlib.closing(client), client.getresponse() as response:
+            body = response.read()
+        headers = dict(json.loads(body)["headers"]) if response.status == 200 else {}
+        found.append((response.status, len(headers.get("x-long", ""))))
+    return found
+
+
+LONG = "20 requests at once with a header of 2,000 bytes each, more than its buffer for a connection holds (16 KiB)"
+
+
+@feature(CLIENT, "long headers before an ASGI pool")
+def all_arrive(bench: Bench) -> Shown:
+    with process(bench, "", "asgi", 4) as (port, _, program):
+        assert in_one_go(port, program) == [(200, 2_000)] * 20
+    return Shown(LONG, "200 twenty times, the header whole")
+
+
+@feature(CLIENT, "long headers and `option mpxs-conns`")
+def some_never_arrive(bench: Bench) -> Shown:
+    with process(bench, f"{SHARING}    option max-reqs 100\n", "asgi", 4) as (port, seen, program):
+        assert {status for status, _ in in_one_go(port, program)} == {200, 500}
+        assert len(seen.conversations) == 1
+    return Shown(LONG, "500 by HAProxy to some, which it does not pass on")
 
 
 @feature(CLIENT, "repeated headers")
