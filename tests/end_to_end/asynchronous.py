@@ -110,6 +110,8 @@ async def digest_later(request: Request) -> None:
 @page
 async def echo(request: Request) -> None:
     """All pieces back; not as they come, for neither front sends more of a body once an answer has begun."""
+    if "id" in request.query:
+        journal(f"running {request.query['id']}")
     pieces = [piece async for piece in request.pieces()]
     await request.start()
     for piece in pieces:

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.browsing import Post, fetch, over_connections
+from tests.end_to_end.browsing import fetch
 from tests.end_to_end.running import HERE, Master, Program, Settings, listens, serving
 from tests.waiting import free_port, wait_until
 
 ASGI = [{"name": "asynchronous", "app": "asynchronous:application"}]
+BUFFER = 16_384  # bytes: HAProxy's tune.bufsize
 
 
 @dataclass
@@ -68,10 +69,35 @@ def test_requests_share_a_connection(haproxy: Balanced) -> None:
         assert {answer.result().text for answer in answers} == {"held\n"}
 
 
+def begin(client: http.client.HTTPConnection, path: str, body: bytes) -> None:
+    """Send a head, and as much of the body as HAProxy waits for before it passes anything on."""
+    client.putrequest("POST", path)
+    client.putheader("Content-Length", str(len(body)))
+    client.endheaders(body[:BUFFER])
+
+
+def finish(client: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    client.send(body[BUFFER:])
+    answer = client.getresponse()
+    return answer.status, answer.read()
+
+
 def test_bodies_that_are_mixed_on_a_connection(haproxy: Balanced) -> None:
-    posts = [Post("/echo", os.urandom(n % 7 * 30_000)) for n in range(70)]
-    answers = over_connections(haproxy.port, posts, 10)
-    assert [(status, len(body)) for post, status, body in answers if (status, body) != (200, post.body)] == []
+    """Each head comes alone, for HAProxy 2.6.12 answers 500, or leaves headers out, where its buffer is full of bodies
+    (docs/howto/asgi.md); then come the bodies, all at once.
+    """
+    journal = haproxy.settings.journal
+    with contextlib.ExitStack() as closing, ThreadPoolExecutor(10) as pool:
+        clients = [http.client.HTTPConnection("127.0.0.1", haproxy.port, timeout=30) for _ in range(10)]
+        for client in clients:
+            closing.callback(client.close)
+        for turn in range(7):
+            bodies = [os.urandom((turn + n) % 7 * 30_000) for n in range(10)]
+            for number, (client, body) in enumerate(zip(clients, bodies, strict=True), 10 * turn):
+                begin(client, f"/echo?id={number}", body)
+                wait_until(lambda line=f"running {number}": line in journal())
+            answers = zip(bodies, pool.map(finish, clients, bodies), strict=True)
+            assert [(status, len(got)) for body, (status, got) in answers if (status, got) != (200, body)] == []
     assert connections(haproxy.settings.socket) == 1
 
 
