@@ -26,9 +26,10 @@ static const char *const PARAM_NAMES[PARAMS] = {
     "SCRIPT_NAME", "PATH_INFO", "HTTPS", "REQUEST_SCHEME", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR",
     "REMOTE_PORT", "HTTP_PROXY", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"};
 
-enum { K_VERSION, K_METHOD, K_SCHEME, K_PATH, K_RAW_PATH, K_QUERY, K_HEADERS, K_CLIENT, K_SERVER, K_EXTENSIONS, KEYS };
+enum { K_VERSION, K_METHOD, K_SCHEME, K_PATH, K_RAW_PATH, K_QUERY, K_HEADERS, K_CLIENT, K_SERVER, K_EXTENSIONS, K_ROOT_PATH, KEYS };
 static const char *const KEY_NAMES[KEYS] = {"http_version", "method",  "scheme", "path",   "raw_path",
-                                            "query_string", "headers", "client", "server", "extensions"};
+                                            "query_string", "headers", "client", "server", "extensions",
+                                            "root_path"};
 
 enum { URL_SCHEME, TERMINATED, APPLICATION, S_HTTP, S_HTTPS, EMPTY, GATEWAY, S_PARAMS, V_10, V_11, V_2, V_3, TEXTS };
 static const char *const TEXT_NAMES[TEXTS] = {"wsgi.url_scheme", "wsgi.input_terminated", "gateway.application", "http",
@@ -196,7 +197,20 @@ static PyObject *headers_of(PyObject *params, PyObject *known, PyObject *header_
     return headers;
 }
 
-/* What `normalise`, `mount` and the router change. */
+/* The whole path in PATH_INFO, as `mount` has it without a prefix. */
+static int set_path(const State *state, PyObject *params, PyObject **found)
+{
+    if (is_filled(found[SCRIPT])) {
+        found[INFO] = found[SCRIPT];
+        if (PyDict_SetItem(params, state->params[INFO], found[INFO]) < 0)
+            return -1;
+    }
+    if (is_text(found[SCRIPT], ""))
+        return 0;
+    return PyDict_SetItem(params, state->params[SCRIPT], state->texts[EMPTY]);
+}
+
+/* What `normalise` and the router change otherwise. */
 static int complete(const State *state, PyObject *params, PyObject **found, PyObject *scheme, PyObject *site)
 {
     if (PyDict_SetItem(params, state->texts[URL_SCHEME], scheme) < 0 ||
@@ -207,17 +221,19 @@ static int complete(const State *state, PyObject *params, PyObject **found, PyOb
         return -1;
     if (found[LENGTH] != NULL && !is_filled(found[LENGTH]) && PyDict_DelItem(params, state->params[LENGTH]) < 0)
         return -1;
-    if (is_filled(found[SCRIPT])) {
-        found[INFO] = found[SCRIPT];
-        if (PyDict_SetItem(params, state->params[INFO], found[INFO]) < 0)
-            return -1;
-    }
-    if (!is_text(found[SCRIPT], "") && PyDict_SetItem(params, state->params[SCRIPT], state->texts[EMPTY]) < 0)
-        return -1;
     if (is_filled(found[NAME]))
         return 0;
     found[NAME] = PyTuple_GetItem(site, 4);
     return PyDict_SetItem(params, state->params[NAME], found[NAME]);
+}
+
+/* Of an application that is bound to a path; the base has an empty one. */
+static int set_root_path(const State *state, PyObject *scope, PyObject *params)
+{
+    PyObject *script = PyDict_GetItemWithError(params, state->params[SCRIPT]);
+    if (!is_filled(script))
+        return PyErr_Occurred() ? -1 : 0;
+    return set(scope, state->keys[K_ROOT_PATH], path_of(script));
 }
 
 static PyObject *extensions_of(const State *state, PyObject *params)
@@ -241,17 +257,22 @@ static PyObject *scope_of(const State *state, PyObject *base, PyObject *params, 
         set(scope, keys[K_QUERY], PyUnicode_AsLatin1String(found[QUERY])) < 0 ||
         set(scope, keys[K_CLIENT], pair(found[ADDRESS], number_of(found[CLIENT_PORT]))) < 0 ||
         set(scope, keys[K_SERVER], pair(found[NAME], number_of(found[PORT]))) < 0 ||
-        set(scope, keys[K_EXTENSIONS], extensions_of(state, params)) < 0)
+        set(scope, keys[K_EXTENSIONS], extensions_of(state, params)) < 0 || set_root_path(state, scope, params) < 0)
         Py_CLEAR(scope);
     return scope;
 }
 
-/* What is bound, borrowed; NULL where nothing is known for every path. */
+/* What is bound to the host: a `routing.Known`, or a `routing.ByPath`; borrowed, and NULL where nothing is known. */
 static PyObject *site_of(PyObject *hosts, PyObject *const *found)
 {
     PyObject *ports = PyDict_GetItemWithError(hosts, found[HOST]);
-    PyObject *site = ports == NULL ? NULL : PyDict_GetItemWithError(ports, found[PORT]);
-    return site != NULL && PyTuple_Check(site) ? site : NULL;
+    return ports == NULL ? NULL : PyDict_GetItemWithError(ports, found[PORT]);
+}
+
+/* What is bound to the path, which is set by then; None where nothing that runs is. */
+static PyObject *site_by_path(PyObject *site, PyObject *params)
+{
+    return PyTuple_Check(site) ? Py_NewRef(site) : PyObject_CallFunctionObjArgs(site, params, NULL);
 }
 
 /* usual(params, hosts, max_body, base, known, header_of) -> (scope, site, size), or None for Python to look. */
@@ -272,14 +293,23 @@ static PyObject *usual(PyObject *module, PyObject *const *args, Py_ssize_t count
         !is_capital(found[METHOD]) || (found[CLIENT_PORT] != NULL && number_of(found[CLIENT_PORT]) < 0))
         return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
     const int has_length = is_filled(found[LENGTH]);
-    if (complete(state, args[0], found, scheme, site) < 0)
+    if (set_path(state, args[0], found) < 0)
         return NULL;
-    PyObject *headers = headers_of(args[0], args[4], args[5]);
+    /* The whole path is the dictionary's no more where a prefix of it is mounted. */
+    PyObject *path = Py_NewRef(found[INFO]);
+    if ((site = site_by_path(site, args[0])) == NULL || site == Py_None) {
+        Py_DECREF(path);
+        return site;
+    }
+    PyObject *headers = complete(state, args[0], found, scheme, site) < 0 ? NULL : headers_of(args[0], args[4], args[5]);
     PyObject *scope = headers == NULL ? NULL : scope_of(state, args[3], args[0], found, scheme, headers);
     Py_XDECREF(headers);
-    if (scope == NULL)
+    Py_DECREF(path);
+    if (scope == NULL) {
+        Py_DECREF(site);
         return NULL;
-    return has_length ? Py_BuildValue("(NOL)", scope, site, size) : Py_BuildValue("(NOO)", scope, site, Py_None);
+    }
+    return has_length ? Py_BuildValue("(NNL)", scope, site, size) : Py_BuildValue("(NNO)", scope, site, Py_None);
 }
 
 /* whole(own, limits, hosts, max_body, base, known, header_of, data) -> (keep_conn, params, (scope, site, size)), or None

@@ -98,9 +98,20 @@ UNUSUAL: list[dict[str, str]] = [
 ]
 
 
-def result(params: dict[str, str]) -> Any:
+def by_path() -> list[tuple[Binding, Site]]:
+    """Applications at paths."""
+    return [
+        (Binding(path="/shop"), Site("shop", sending(start(), part(b"x")), label=1)),
+        (Binding(path="/shop/gr\xfc\xdfe"), Site("gr\xfc\xdfe", sending(start(), part(b"y")), label=2)),
+        (Binding(path="/broken"), Site("broken", None, "it cannot be loaded")),
+    ]
+
+
+def result(params: dict[str, str], **options: Any) -> Any:
     """What the dispatcher makes of it: the scope, or the answer."""
-    made = served(max_body=10)
+    made = served(hosts="entries" not in options, max_body=10, **options)
+    if "entries" in options:
+        made.ask(REQUEST_URI="/shop", PATH_INFO="/shop")  # after which its host is known
     exchange = MemoryAsyncExchange()
     call = made.dispatcher.handle(head_of(made, params), exchange)
     if call is None:
@@ -114,6 +125,32 @@ def test_both_make_the_same(params: dict[str, str], extension: ModuleType, monke
     expected = result(params)
     monkeypatch.setattr(asyncdispatch, "_scope", extension)
     assert result(params) == expected
+
+
+@pytest.mark.parametrize(
+    "path", ["/shop", "/shop/", "/shop/a", "/shopping", "/shop/gr\xc3\xbc\xc3\x9fe/a", "/broken/a", "/", "/shop/a%b"]
+)
+@pytest.mark.parametrize("names", [("PATH_INFO", "SCRIPT_NAME"), ("SCRIPT_NAME", "PATH_INFO")])
+def test_both_make_the_same_of_paths(
+    path: str, names: tuple[str, str], extension: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = {names[0]: path, names[1]: "", "REQUEST_URI": path}
+    monkeypatch.setattr(asyncdispatch, "_scope", None)
+    expected = result(params, entries=by_path())
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    assert result(params, entries=by_path()) == expected
+
+
+def test_an_application_at_a_path_is_found_in_c(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncdispatch, "_scope", extension)
+    made = served(hosts=False, entries=by_path())
+    data = encode_request("fastcgi", NGINX | {"PATH_INFO": "/shop/a"}) + encode_stdin("fastcgi", b"")
+    assert made.dispatcher.whole(data) is None
+    made.ask(PATH_INFO="/shop/a")
+    found = made.dispatcher.whole(data)
+    assert found is not None
+    scope, known, _ = found[2]
+    assert (scope["path"], scope["root_path"], known.name, known.label) == ("/shop/a", "/shop", "shop", 1)
 
 
 @pytest.mark.parametrize("params", USUAL, ids=repr)
@@ -181,10 +218,12 @@ def test_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     assert load("gateway.app.asyncdispatch", APP / "asyncdispatch.py")._scope is None
 
 
-def test_nothing_leaks(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("path", ["/hello", "/shop/a", "/broken"])
+def test_nothing_leaks(path: str, extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncdispatch, "_scope", extension)
-    made = served()
-    data = encode_request("fastcgi", NGINX) + encode_stdin("fastcgi", b"")
+    made = served() if path == "/hello" else served(hosts=False, entries=by_path())
+    made.ask(PATH_INFO=path)
+    data = encode_request("fastcgi", NGINX | {"PATH_INFO": path}) + encode_stdin("fastcgi", b"")
     for _ in range(100):
         made.dispatcher.whole(data)
     before = sys.getallocatedblocks()
