@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -48,6 +49,12 @@ class KeptQueue:
     def fileno(self) -> int:
         """The descriptor that is readable while a connection waits to be taken."""
         return self.taking.fileno()
+
+    def has_room(self) -> bool:
+        """Whether `give` will take one more: poll(2) says so while no more than a quarter is used (unix(7))."""
+        poll = select.poll()
+        poll.register(self.giving, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def give(self, sock: socket.SocketType, *, kept: bool) -> bool:
         """Put a connection into the queue; False when it is full. The caller closes its own copy.

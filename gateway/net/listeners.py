@@ -8,15 +8,24 @@ import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from gateway.net.address import Address, InheritedAddress, TcpAddress, UnixAddress, parse_address
 from gateway.net.handover import Keep
 from gateway.record import Record
 
-HandOn = Callable[[socket.socket], object]
-
 _FIRST_SYSTEMD_FD = 3  # sd_listen_fds(3): SD_LISTEN_FDS_START
+
+
+class Heir(Protocol):
+    """Who takes the connections of a listener that its own workers do not have (`kept.KeptQueue`)."""
+
+    def has_room(self) -> bool:
+        """Whether `give` will take one more."""
+
+    def give(self, sock: socket.SocketType, *, kept: bool) -> bool:
+        """Take a copy of a connection."""
 
 
 class ListenError(Exception):
@@ -76,10 +85,11 @@ class Listener(Record):
         self._remove_file()
         self.socket.close()
 
-    def retire(self, hand_on: HandOn) -> None:
+    def retire(self, heir: Heir | None) -> bool:
         """Close the socket for all processes that have it, where this one made it; others of them go on.
 
-        Connections to a Unix socket that nobody has accepted yet are given to `hand_on`, which takes a copy.
+        Connections to a Unix socket that nobody has accepted yet are given to `heir`. Return False where it has no room
+        for all of them: the socket is still open then, without a name, and is to be retired once more.
         """
         self._remove_file()
         if isinstance(self.address, TcpAddress):
@@ -87,11 +97,23 @@ class Listener(Record):
                 self.socket.shutdown(socket.SHUT_RD)  # copies of it would keep the port
         elif self.inode:
             self.socket.setblocking(False)  # a foreign program's waits
-            with contextlib.suppress(OSError):
-                while True:
-                    with self.socket.accept()[0] as waiting:
-                        hand_on(waiting)
+            if not self.pass_on(heir):
+                return False
         self.socket.close()
+        return True
+
+    def pass_on(self, heir: Heir | None) -> bool:
+        """Give the connections that wait to `heir`, as far as it has room; return whether none waits any more.
+
+        Without an heir they are closed.
+        """
+        with contextlib.suppress(OSError):
+            while heir is None or heir.has_room():
+                with self.socket.accept()[0] as waiting:
+                    if heir is not None:
+                        heir.give(waiting, kept=False)
+            return False
+        return True
 
     def hand_over(self, keep: Keep) -> tuple[int, str, tuple[int, int] | None]:
         """See `handover`; systemd's own descriptors are not among them."""

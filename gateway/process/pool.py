@@ -32,6 +32,7 @@ from gateway.process.standin import StandIn
 from gateway.process.status import of_pool
 from gateway.process.task import Task
 
+_HURRIED = 20  # ms between two looks while the master passes connections on
 _TOLD = ("name", "leaving", "first_load", "reload_error")  # what the next master has to know of a pool, as it stands
 
 
@@ -157,13 +158,15 @@ class PoolRunner:
     def look(self, ceiling: int, lacking: int) -> None:
         """Look at what the workers do and what waits, and let the policy react; see `runner.Runner`."""
         now = milliseconds()
-        self._pace.look_in(min(self._lookout.pace, self._lookout.deadlines.look(self._workers)))
+        passing_on = self.policy.phase is Phase.RUNNING and self.setups.pass_on(self._kept)
+        pace = _HURRIED if passing_on else self._lookout.pace
+        self._pace.look_in(min(pace, self._lookout.deadlines.look(self._workers)))
         if self.policy.phase is not Phase.RUNNING:
             return
         load = self._lookout.look(self._workers, self.policy, ceiling, lacking)
         self._lookout.expire(self._boards.all(), now)
         self._do(self.policy.observe(load, now))
-        if not (self.policy.wanted or self._workers or load.queued):
+        if not (self.policy.wanted or self._workers or load.queued or passing_on):
             # An ondemand pool without workers need not be looked at until a connection comes.
             self._pace.sleep([*(each.socket for each in self.setups.current.listeners), self._kept.taking])
 
@@ -307,7 +310,8 @@ class PoolRunner:
         else:
             self.reload_error = ""
             log.line(f"pool {self.name}: generation {generation} serves with {self.policy.wanted} workers")
-        self.setups.settle(generation, lambda sock: self._kept.give(sock, kept=False))
+        if self.setups.settle(generation, self._kept) and self.policy.phase is Phase.RUNNING:
+            self._pace.wake_up()
         self._on_loaded(generation, self.reload_error)
 
     # -- what the processes say ----------------------------------------------------------------------------------------

@@ -334,5 +334,5 @@ class ProgramRunner:
         else:
             log.line(f"pool {self.name}: generation {generation} serves with {self.policy.wanted} processes")
         # A reload changes the listener only where its file had gone; a program takes no connection but from a listener.
-        self.setups.settle(generation, lambda sock: None)
+        self.setups.settle(generation, None)
         self._on_loaded(generation, error)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
 
 from gateway import log
 from gateway.net.accesslog import open_log
 from gateway.net.address import InheritedAddress
 from gateway.net.handover import Keep, State
 from gateway.net.kept import KeptQueue
-from gateway.net.listeners import Listener
+from gateway.net.listeners import Heir, Listener
 from gateway.process.handles import Start, execute
 from gateway.process.identity import Identity
 from gateway.process.scoreboard import SLOTS, Scoreboard
@@ -67,6 +65,8 @@ class Setups:
         self._name = name
         self._opened: dict[str, tuple[Listener, ...]] = {}  # by address: also those that have lost their file
         self._planned: dict[int, Setup] = {}  # by generation
+        self._retiring: list[Listener] = []  # at which somebody still waits
+        self._standing_in: list[Listener] = []  # for those of the current generation that have lost their file
         self.closed = False
         self.start: Start = execute  # of its zygotes
         if handed is not None:
@@ -81,6 +81,8 @@ class Setups:
     def hand_over(self, keep: Keep) -> State:
         """What the master that goes on needs, beside the pool's name."""
         opened = {key: [listener.hand_over(keep) for listener in found] for key, found in self._opened.items()}
+        for listener in self._retiring:
+            opened.setdefault(str(listener.address), []).append(listener.hand_over(keep))
         pool, work = to_json(self.current.pool), to_json(self.current.work)
         return {"pool": pool, "work": work, "opened": opened, "closed": self.closed}
 
@@ -131,20 +133,35 @@ class Setups:
         wanted, was = (
             (setup.pool.listen_backlog, socket_file(setup.pool, setup.identity)) for setup in (self.current, before)
         )
-        stay = {id(listener) for listener in before.listeners}
-        for listener in self.current.listeners if wanted != was else ():
-            if id(listener) in stay and not isinstance(listener.address, InheritedAddress):
+        made_before = [*self._standing_in, *(before.listeners if wanted != was else ())]
+        change = {id(listener) for listener in made_before}  # one that stands in was made as refused settings said
+        for listener in self.current.listeners:
+            if id(listener) in change and not isinstance(listener.address, InheritedAddress):
                 try:
                     listener.change(*wanted)
                 except OSError as error:
                     reason = f"listen_mode, listen_owner, listen_group and listen_backlog: {error.strerror}"
                     log.line(f"pool {self._name}: {listener.address} does not get its {reason}", log.Level.ERROR)
 
-    def settle(self, generation: int, hand_on: Callable[[socket.socket], object]) -> None:
-        """A generation serves, or was refused: close the listeners that no other one needs (see `Listener.retire`)."""
+    def settle(self, generation: int, heir: Heir | None) -> bool:
+        """A generation serves, or was refused: close the listeners that no other one needs (see `Listener.retire`).
+
+        What a generation that was refused has put in the place of a listener without a file stays: by it alone can
+        the current one be reached. Return whether there is anything to `pass_on`.
+        """
         self._planned.pop(generation, None)
-        for listener in self._unneeded():
-            listener.retire(hand_on)
+        current = () if heir is None or self.closed else self.current.listeners
+        lost = {str(each.address) for each in current if each.loss}
+        self._standing_in = [each for address in lost for each in self._opened[address] if not each.loss]
+        self._retiring = [each for each in [*self._retiring, *self._unneeded()] if not each.retire(heir)]
+        return bool(self._retiring or self._standing_in)
+
+    def pass_on(self, heir: Heir) -> bool:
+        """Give `heir` what waits at listeners that the current generation has not; return whether there are any."""
+        self._retiring = [each for each in self._retiring if not each.retire(heir)]
+        for listener in self._standing_in:
+            listener.pass_on(heir)
+        return bool(self._retiring or self._standing_in)
 
     def forget_unplanned(self) -> None:
         """A reload was called off before it began: close the listeners that were opened for it."""
@@ -155,13 +172,15 @@ class Setups:
         """Close every listener; the workers' copies stay open."""
         self.closed = True
         self._planned.clear()
-        for listener in self._unneeded():
+        self._standing_in = []
+        for listener in [*self._retiring, *self._unneeded()]:
             listener.close()
+        self._retiring = []
 
     def _unneeded(self) -> list[Listener]:
         """Take out the listeners that nobody needs."""
         setups = [] if self.closed else [self.current, *self._planned.values()]
-        needed = {id(listener) for setup in setups for listener in setup.listeners}
+        needed = {id(listener) for setup in setups for listener in setup.listeners} | set(map(id, self._standing_in))
         rest: list[Listener] = []
         for address, listeners in list(self._opened.items()):
             rest += [listener for listener in listeners if id(listener) not in needed]

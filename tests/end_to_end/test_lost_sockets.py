@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.net import control
+from gateway.protocol.client import encode_request, encode_stdin
 from tests.end_to_end.running import ENVIRONMENT, GATEWAY, HERE, Master, Settings, serving, short_place
 from tests.waiting import wait_until
 
@@ -72,6 +74,25 @@ def test_a_reload_makes_a_file_again_that_was_removed_and_serves_who_waits(maste
     assert settings.socket.stat().st_ino == inode
 
 
+def test_more_that_wait_than_fit_between_two_processes_are_served(master: Master) -> None:
+    settings = master.settings
+    params = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/hello", "PATH_INFO": "/hello", "SERVER_PROTOCOL": "HTTP/1.1"}
+    request = encode_request("fastcgi", params) + encode_stdin("fastcgi", b"")
+    with ThreadPoolExecutor(2) as threads, contextlib.ExitStack() as fronts:
+        held = [threads.submit(ask, master, "/hold?gate=many") for _ in range(2)]
+        wait_until(lambda: len(master.workers("busy")) == 2)
+        queued = [fronts.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(400)]
+        for front in queued:
+            front.settimeout(15)
+            front.connect(str(settings.socket))
+            front.sendall(request)
+        settings.socket.unlink()
+        assert reload(master) == (0, "")
+        assert sum(b"Hello" in front.recv(1000) for front in queued) == 400
+        settings.open_gate("many")
+        assert all(request.result(15) for request in held)
+
+
 def test_a_file_that_another_server_has_taken_is_left_to_it_until_that_ends(master: Master) -> None:
     settings = master.settings
     settings.socket.unlink()
@@ -88,15 +109,23 @@ def test_a_file_that_another_server_has_taken_is_left_to_it_until_that_ends(mast
     assert ask(master) == "Hello\n"
 
 
-def test_a_reload_that_is_refused_leaves_the_next_one_to_make_the_file(master: Master) -> None:
+def test_a_reload_that_is_refused_makes_the_file_too_and_the_old_workers_serve_it(master: Master) -> None:
     module = master.settings.place / "everything.py"
     sound = module.read_text()
     master.settings.socket.unlink()
     module.write_text("raise RuntimeError('broken on purpose')\n")
     assert reload(master)[0] == 1
-    assert not master.settings.socket.exists()
+    inode = master.settings.socket.stat().st_ino
+    assert [ask(master) for _ in range(3)] == ["Hello\n"] * 3
+    assert reload(master)[0] == 1
+    assert ask(master) == "Hello\n"
+    assert master.settings.socket.stat().st_ino == inode
     module.write_text(sound)
+    master.settings.pool["listen_mode"] = "0666"
+    master.settings.write()
     assert reload(master) == (0, "")
+    made = master.settings.socket.stat()
+    assert (made.st_ino, stat.S_IMODE(made.st_mode)) == (inode, 0o666)
     assert ask(master) == "Hello\n"
 
 

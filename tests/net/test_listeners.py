@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from gateway.net.address import InheritedAddress, UnixAddress, parse_address
+from gateway.net.kept import KeptQueue
 from gateway.net.listeners import (
     AddressInUse,
     Listener,
@@ -106,24 +107,41 @@ def test_closing_leaves_a_successor_its_file(path: str) -> None:
 
 def test_what_waits_at_a_retired_socket_is_handed_on(path: str) -> None:
     [listener] = open_listeners(UnixAddress(path))
-    taken: list[socket.socket] = []
+    queue = KeptQueue.create()
     with socket.socket(socket.AF_UNIX) as one, socket.socket(socket.AF_UNIX) as other:
         one.connect(path)
         other.connect(path)
         one.send(b"first")
-        listener.retire(lambda sock: taken.append(sock.dup()))
+        assert listener.retire(queue)
         assert not os.path.exists(path)
-        assert taken[0].recv(10) == b"first"
-        assert len(taken) == 2
-        for sock in taken:
-            sock.close()
+        assert queue.waiting() == 2
+        taken = queue.take()
+        assert taken is not None
+        assert taken[0].socket.recv(10) == b"first"
+        taken[0].close()
+    queue.close()
+
+
+def test_what_a_full_queue_does_not_take_waits_at_the_retired_socket(path: str) -> None:
+    [listener] = open_listeners(UnixAddress(path))
+    queue = KeptQueue.create()
+    with contextlib.ExitStack() as fronts:
+        for _ in range(400):
+            fronts.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
+        served = 0
+        while not listener.retire(queue):
+            while (taken := queue.take()) is not None:
+                taken[0].close()
+                served += 1
+        assert served + queue.waiting() == 400
+    queue.close()
 
 
 def test_the_port_of_a_retired_socket_is_free_though_a_copy_is_open() -> None:
     address = parse_address(f"127.0.0.1:{free_port()}")
     [listener] = open_listeners(address)
     with listener.socket.dup():
-        listener.retire(lambda sock: None)
+        assert listener.retire(None)
         [successor] = open_listeners(address)
         successor.close()
 
@@ -331,5 +349,5 @@ def test_what_was_given_or_has_no_file_is_never_lost(tmp_path: Path) -> None:
 def test_a_socket_on_which_a_program_waits_is_retired_without_waiting(path: str) -> None:
     [listener] = open_listeners(UnixAddress(path))
     listener.socket.setblocking(True)
-    listener.retire(lambda sock: None)
+    assert listener.retire(None)
     assert not os.path.exists(path)
