@@ -361,6 +361,8 @@ class Master:
         log.use_json(changes.brief.settings.gateway.error_log_format == "json")
         self._brief = changes.brief
         if not reload.waiting:
+            if changes.problems:
+                self._announcer.refused(changes.problems[0], reloading=self._reloads.loading)
             reload.answer()  # nothing that a pool is made from has changed, or can
             return
         self._announcer.reloading()

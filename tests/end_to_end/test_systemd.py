@@ -239,6 +239,24 @@ def test_settings_that_cannot_be_read_end_a_reload_too(settings: Settings) -> No
         assert said.endswith("pools.main.max_childen is unknown; did you mean max_children?")
 
 
+def test_a_reload_in_which_every_pool_stays_as_it_was_ends_too(settings: Settings) -> None:
+    """What included files ask for and cannot have costs their pools alone the reload, and may be all there are."""
+    settings.open_gate("import")
+    text = json.loads(settings.file.read_text())
+    site = {"pools": {"shop": text["pools"]["main"]}, "applications": [text["applications"][0] | {"pool": "shop"}]}
+    (settings.place / "site.json").write_text(json.dumps(site))
+    settings.file.write_text(json.dumps({"gateway": text["gateway"], "include": ["site.json"]}))
+    with serving(settings) as systemd:
+        systemd.wait_for_states("READY=1")
+        settings.socket.unlink()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(settings.socket))
+            other.listen()
+            systemd.program.signal(signal.SIGHUP)
+            systemd.wait_for_states("READY=1", "RELOADING=1", "READY=1")
+        assert f"cannot listen on {settings.socket}: another process serves it" in systemd.listen()[-1]
+
+
 def test_an_upgrade_is_told_as_a_reload_and_keeps_what_systemd_gave(settings: Settings) -> None:
     settings.open_gate("import")
     settings.pool["listen"] = "systemd:shop"
