@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.record import Record, as_dict, field
+from gateway.record import Record, as_dict, field, fields
 
 
 def setting(default: Any, text: str, **more: Any) -> Any:
@@ -273,24 +273,26 @@ def settings_from_json(data: dict[str, Any]) -> Settings:
     """Read settings that `to_json` wrote."""
     pools = {name: pool_from_json(pool) for name, pool in data["pools"].items()}
     applications = tuple(map(application_from_json, data["applications"]))
-    gateway = Gateway(**_with_tuples(data["gateway"]))
-    return Settings(**{**_with_tuples(data), "gateway": gateway, "pools": pools, "applications": applications})
+    gateway = Gateway(**_values(Gateway, data["gateway"]))
+    return Settings(**{**_values(Settings, data), "gateway": gateway, "pools": pools, "applications": applications})
 
 
 def pool_from_json(data: dict[str, Any]) -> Pool:
     """Read a pool that `to_json` wrote."""
-    return Pool(**{**_with_tuples(data), "pm": ProcessManager(data["pm"])})
+    return Pool(**{**_values(Pool, data), "pm": ProcessManager(data["pm"])})
 
 
 def application_from_json(data: dict[str, Any]) -> Application:
     """Read an application that `to_json` wrote."""
     groups = data["bindings"]
     bindings = tuple(Binding(hostname=host, port=port, path=path) for hosts, port, path in groups for host in hosts)
-    return Application(**{**_with_tuples(data), "bindings": bindings})
+    return Application(**{**_values(Application, data), "bindings": bindings})
 
 
-def _with_tuples(data: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+def _values(kind: type[Record], data: dict[str, Any]) -> dict[str, Any]:
+    """What there is of the fields of `kind`; a later version, from which one goes back to this, may have more."""
+    known = {each.name: data[each.name] for each in fields(kind) if each.name in data}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
 
 
 class Work(Record):
@@ -325,4 +327,4 @@ def brief_from_json(data: dict[str, Any]) -> Brief:
 
 def work_from_json(data: dict[str, Any]) -> Work:
     """Read the work of a pool that `to_json` wrote."""
-    return Work(**_with_tuples(data))
+    return Work(**_values(Work, data))

@@ -25,7 +25,7 @@ from gateway.process.output import PoolLogs
 from gateway.process.scoreboard import Counts, Layout, Scoreboard, Slot
 from gateway.process.slowlog import SlowLog
 from gateway.process.statistics import Statistics
-from gateway.settings import ConfigError, Gateway, Pool, Settings, settings_from_json, to_json
+from gateway.settings import Application, ConfigError, Gateway, Pool, Settings, settings_from_json, to_json
 from tests.process.test_output import Watching
 from tests.waiting import free_port
 
@@ -136,6 +136,14 @@ def test_settings() -> None:
     pool = Pool(listen=("/run/shop.sock",), env={"A": "b"}, access_suppress_path=("/ping",))
     settings = Settings(gateway=Gateway(process_max=7), pools={"shop": pool}, source="shop.toml")
     assert settings_from_json(json.loads(json.dumps(to_json(settings)))) == settings
+
+
+def test_settings_of_a_later_version() -> None:
+    settings = Settings(gateway=Gateway(process_max=7), pools={"shop": Pool()}, applications=(Application("a", "a:b"),))
+    later = to_json(settings)
+    for each in (later, later["gateway"], later["pools"]["shop"], later["applications"][0]):
+        each["of_a_later_version"] = 1
+    assert settings_from_json(later) == settings
 
 
 def test_statistics() -> None:
