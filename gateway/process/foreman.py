@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
@@ -32,12 +33,21 @@ class Foreman:
         self._on_leaving = on_leaving
         self._leaving = False
         self._asked = False  # to end the requests that are meant
+        self._takes_signals = False
         self._waking, self._wake = socket.socketpair()
         self._waking.setblocking(False)
         self._wake.setblocking(False)
         self._threads = [RequestThread(board, dispatcher, make_driver, self._wake_up) for board in boards]
         for thread in self._threads:
             thread.watch()
+
+    def take_signals(self) -> None:
+        """Be woken by signals, in a process whose signals wake nobody else.
+
+        The kernel may give one to any thread, and one that waits in C, for its application, tells the main one nothing.
+        """
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        self._takes_signals = True
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle `interrupting.INTERRUPT`."""
@@ -77,6 +87,8 @@ class Foreman:
     def _close(self) -> None:
         """Free what it held, unless threads go on that still need it."""
         if self._all_ended():
+            if self._takes_signals:
+                signal.set_wakeup_fd(-1)
             for thread in self._threads:
                 thread.close()
             self._waking.close()

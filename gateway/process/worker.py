@@ -178,6 +178,7 @@ class Worker:
         make_driver = self._driver_factory(dispatcher)
         foreman = Foreman(self._channel, self._slot.rows, dispatcher, make_driver, self._channel.say_leaving)
         self._obey(foreman.on_signal)
+        foreman.take_signals()
         self._channel.say(_READY)
         run_threads(foreman)
 

@@ -265,6 +265,44 @@ def test_a_foreman_tells_every_thread_and_ends_with_the_last(path: Path) -> None
         assert left == [0]
 
 
+INTERRUPTED = """
+import signal, socket, sys, threading
+from pathlib import Path
+from gateway.process.foreman import Foreman
+from gateway.process.interrupting import INTERRUPT
+from tests.process.test_requestthread import Front, MeantBoard, dispatcher_of, factory, listening, spin
+
+def application(environ, start_response):
+    signal.pthread_kill(threading.get_ident(), INTERRUPT)
+    spin(environ, start_response)
+
+def ask():
+    with Front(Path(sys.argv[1])) as front:
+        print(front.ask().status.decode())
+
+ours, theirs = socket.socketpair()
+with listening(Path(sys.argv[1])) as listener:
+    dispatcher = dispatcher_of(application)
+    foreman = Foreman(theirs, [MeantBoard()], dispatcher, factory(listener, dispatcher), lambda: None)
+    signal.signal(INTERRUPT, foreman.on_signal)
+    foreman.take_signals()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    foreman.run()
+    asking.join()
+    print(signal.set_wakeup_fd(-1))
+"""
+
+
+def test_a_foreman_hears_of_a_signal_that_another_thread_was_given(path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    status, wakeup_fd = done.stdout.splitlines()
+    assert status.startswith("Status: 504")
+    assert wakeup_fd == "-1"
+
+
 @pytest.mark.parametrize(("outcome", "code"), [("return 1", 0), ("raise LookupError('a bug')", 1)])
 def test_a_worker_waits_for_no_thread_that_is_left_behind_or_that_nobody_tells(outcome: str, code: int) -> None:
     script = (
