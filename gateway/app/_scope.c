@@ -26,7 +26,10 @@ static const char *const PARAM_NAMES[PARAMS] = {
     "SCRIPT_NAME", "PATH_INFO", "HTTPS", "REQUEST_SCHEME", "CONTENT_LENGTH", "CONTENT_TYPE", "REMOTE_ADDR",
     "REMOTE_PORT", "HTTP_PROXY", "HTTP_CONTENT_LENGTH", "HTTP_CONTENT_TYPE", "HTTP_TRANSFER_ENCODING"};
 
-enum { K_VERSION, K_METHOD, K_SCHEME, K_PATH, K_RAW_PATH, K_QUERY, K_HEADERS, K_CLIENT, K_SERVER, K_EXTENSIONS, K_ROOT_PATH, KEYS };
+enum {
+    K_VERSION, K_METHOD, K_SCHEME, K_PATH, K_RAW_PATH, K_QUERY, K_HEADERS, K_CLIENT, K_SERVER, K_EXTENSIONS,
+    K_ROOT_PATH, KEYS
+};
 static const char *const KEY_NAMES[KEYS] = {"http_version", "method",  "scheme", "path",   "raw_path",
                                             "query_string", "headers", "client", "server", "extensions",
                                             "root_path"};
@@ -301,7 +304,8 @@ static PyObject *usual(PyObject *module, PyObject *const *args, Py_ssize_t count
         Py_DECREF(path);
         return site;
     }
-    PyObject *headers = complete(state, args[0], found, scheme, site) < 0 ? NULL : headers_of(args[0], args[4], args[5]);
+    const int done = complete(state, args[0], found, scheme, site);
+    PyObject *headers = done < 0 ? NULL : headers_of(args[0], args[4], args[5]);
     PyObject *scope = headers == NULL ? NULL : scope_of(state, args[3], args[0], found, scheme, headers);
     Py_XDECREF(headers);
     Py_DECREF(path);

@@ -107,6 +107,10 @@ def by_path() -> list[tuple[Binding, Site]]:
     ]
 
 
+def request_for(path: str) -> bytes:
+    return encode_request("fastcgi", NGINX | {"PATH_INFO": path}) + encode_stdin("fastcgi", b"")
+
+
 def result(params: dict[str, str], **options: Any) -> Any:
     """What the dispatcher makes of it: the scope, or the answer."""
     made = served(hosts="entries" not in options, max_body=10, **options)
@@ -144,7 +148,7 @@ def test_both_make_the_same_of_paths(
 def test_an_application_at_a_path_is_found_in_c(extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncdispatch, "_scope", extension)
     made = served(hosts=False, entries=by_path())
-    data = encode_request("fastcgi", NGINX | {"PATH_INFO": "/shop/a"}) + encode_stdin("fastcgi", b"")
+    data = request_for("/shop/a")
     assert made.dispatcher.whole(data) is None
     made.ask(PATH_INFO="/shop/a")
     found = made.dispatcher.whole(data)
@@ -222,8 +226,9 @@ def test_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_leaks(path: str, extension: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncdispatch, "_scope", extension)
     made = served() if path == "/hello" else served(hosts=False, entries=by_path())
-    made.ask(PATH_INFO=path)
-    data = encode_request("fastcgi", NGINX | {"PATH_INFO": path}) + encode_stdin("fastcgi", b"")
+    made.ask(PATH_INFO="/shop/a")  # after which its host is known
+    assert (made.dispatcher.whole(request_for(path)) is None) is (path == "/broken")
+    data = request_for(path)
     for _ in range(100):
         made.dispatcher.whole(data)
     before = sys.getallocatedblocks()
